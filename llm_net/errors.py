@@ -1,0 +1,137 @@
+"""The exceptions of llm_net, branched by who must act.
+
+Floor 0. Knows nothing else of the package.
+
+    LLMNetError
+    ├── UsageError                the developer: the call itself is wrong
+    ├── DeliveryError             a message did not get its answer
+    │   ├── HandlerError          the receiver's handler raised (see __cause__)
+    │   │   └── NoHandler         the receiver has no handler for it
+    │   ├── UnknownAgent          nobody has that path (also a KeyError)
+    │   ├── MailboxFull           the receiver's mailbox refused it
+    │   ├── AskTimeout            no reply in time (also a TimeoutError)
+    │   ├── AskCycle              a circle of agents, each asking the next
+    │   └── AgentStopped          the receiver had stopped (also pykka.ActorDeadError)
+    ├── ProtocolError             an interaction protocol was used against its rules
+    └── ModelError                a language model could not give a usable answer
+        ├── ModelSetupError       an extra, a key or a model file is missing
+        ├── ModelCallError        the provider refused, failed, or took too long
+        ├── AnswerError           the answer is empty, cut off, or of the wrong shape
+        └── UnscriptedCall        a scripted model was asked what its script does not hold
+
+Every text says what happened, with the values, why, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pykka import ActorDeadError
+
+if TYPE_CHECKING:
+    from llm_net.message import Message
+
+__all__ = [
+    "AgentStopped",
+    "AnswerError",
+    "AskCycle",
+    "AskTimeout",
+    "DeliveryError",
+    "HandlerError",
+    "LLMNetError",
+    "MailboxFull",
+    "ModelCallError",
+    "ModelError",
+    "ModelSetupError",
+    "NoHandler",
+    "ProtocolError",
+    "UnknownAgent",
+    "UnscriptedCall",
+    "UsageError",
+]
+
+
+class LLMNetError(Exception):
+    """The root of everything llm_net raises on purpose."""
+
+
+class UsageError(LLMNetError):
+    """A call that can never work as written: the developer must change it."""
+
+
+class DeliveryError(LLMNetError):
+    """A message did not get the answer that its sender waited for."""
+
+
+class HandlerError(DeliveryError):
+    """The handler that was to answer raised an exception.
+
+    Attributes:
+        path: The path of the agent whose handler raised.
+        message: The message it was handling.
+        __cause__: The exception itself.
+    """
+
+    def __init__(self, text: str, *, path: str, message: Message | None) -> None:
+        super().__init__(text)
+        self.path = path
+        self.message = message
+
+
+class NoHandler(HandlerError):
+    """The receiver has no handler for the message's method, or not for its class."""
+
+
+class UnknownAgent(DeliveryError, KeyError):
+    """No agent has the path that was asked for."""
+
+    # A KeyError shows its argument's repr; this text is meant to be read.
+    __str__ = Exception.__str__
+
+
+class MailboxFull(DeliveryError):
+    """The receiver's mailbox is full, and its policy is to refuse."""
+
+
+class AskTimeout(DeliveryError, TimeoutError):
+    """No reply came within the time the asker allowed."""
+
+
+class AskCycle(DeliveryError):
+    """The ask would close a circle of agents in which each waits for the next.
+
+    Attributes:
+        circle: The paths, from the asker round to the asker.
+    """
+
+    def __init__(self, text: str, *, circle: tuple[str, ...]) -> None:
+        super().__init__(text)
+        self.circle = circle
+
+
+class AgentStopped(DeliveryError, ActorDeadError):
+    """The receiver has stopped, or stopped before it came to the message."""
+
+
+class ProtocolError(LLMNetError):
+    """An interaction protocol was used against its rules."""
+
+
+class ModelError(LLMNetError):
+    """A language model could not give a usable answer."""
+
+
+class ModelSetupError(ModelError):
+    """An extra, a key or a model file is missing; the text says what to type."""
+
+
+class ModelCallError(ModelError):
+    """The provider refused the call, failed, or took too long."""
+
+
+class AnswerError(ModelError):
+    """The model answered, but with nothing, with half of it, or in the wrong shape."""
+
+
+class UnscriptedCall(ModelError):
+    """A scripted model was asked for an answer that its script does not hold."""
