@@ -1,0 +1,64 @@
+"""Networks of language-model agents: messages, agents that are actors, networks that are agents."""
+
+from llm_net.address import Address
+from llm_net.agent import GenAgent
+from llm_net.errors import (
+    AgentStopped,
+    AnswerError,
+    AskCycle,
+    AskTimeout,
+    DeliveryError,
+    HandlerError,
+    LLMNetError,
+    MailboxFull,
+    ModelCallError,
+    ModelError,
+    ModelSetupError,
+    NoHandler,
+    ProtocolError,
+    UnknownAgent,
+    UnscriptedCall,
+    UsageError,
+)
+from llm_net.instrument import Instrument
+from llm_net.mailbox import DeadLetter, Envelope
+from llm_net.message import Message, Method, Role
+from llm_net.network import GenNetwork
+from llm_net.ref import AgentRef
+from llm_net.run import Run
+from llm_net.runtime import Runtime
+from llm_net.scope import Statistics
+from llm_net.supervision import Supervision
+
+__all__ = [
+    "Address",
+    "AgentRef",
+    "AgentStopped",
+    "AnswerError",
+    "AskCycle",
+    "AskTimeout",
+    "DeadLetter",
+    "DeliveryError",
+    "Envelope",
+    "GenAgent",
+    "GenNetwork",
+    "HandlerError",
+    "Instrument",
+    "LLMNetError",
+    "MailboxFull",
+    "Message",
+    "Method",
+    "ModelCallError",
+    "ModelError",
+    "ModelSetupError",
+    "NoHandler",
+    "ProtocolError",
+    "Role",
+    "Run",
+    "Runtime",
+    "Statistics",
+    "Supervision",
+    "UnknownAgent",
+    "UnscriptedCall",
+    "UsageError",
+]

@@ -1,0 +1,359 @@
+"""The engine: the one thread that owns mailboxes, counts and turns, and the loop it drives.
+
+Floor 1. Invariant: whatever delivery touches is touched by the owner's thread only; every other
+thread posts a call. The owner is the loop's thread (hosts `thread` and `loop`) or whoever pumps
+(host `inline`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from llm_net.errors import UsageError
+from llm_net.workers import Workers
+
+__all__ = ["Engine", "Host", "Ready"]
+
+log = logging.getLogger("llm_net")
+
+Host = Literal["thread", "loop", "inline"]
+
+# Sockets and timers get a turn at least this often, whatever the flood of messages.
+SLICE_S = 0.001
+
+
+class Ready(Protocol):
+    """A cell with mail; `serve` begins turns, or says False: it needs the running loop."""
+
+    def serve(self) -> bool: ...
+
+
+class Engine:
+    """Drives cells on an asyncio event loop.
+
+    Attributes:
+        host: Who drives: a thread of the engine's own, the loop that ran already, or a pump.
+        loop: The event loop, once open.
+        thread: The owner's thread id while there is one, else None.
+        ready: The cells that have mail, in the order in which they got it.
+        awake: Whether the ready cells will be served without a further call to `wake`.
+        held: Tasks, timers and worker turns that only the running loop can bring on.
+    """
+
+    def __init__(self, host: Host) -> None:
+        if host not in ("thread", "loop", "inline"):
+            msg = f"host={host!r} is no host: give 'thread', 'loop' or 'inline'."
+            raise UsageError(msg)
+        self.host: Host = host
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread: int | None = None
+        self.ready: deque[Ready] = deque()
+        self.awake = False
+        self.held = 0
+        self.looping = False
+        self.workers = Workers()
+        self._own: threading.Thread | None = None
+        self._posted: deque[Callable[[], None]] = deque()
+        self._signalled = False
+        self._opened = threading.Lock()
+        self._pumping = threading.Lock()
+        self._waiting: set[threading.Event] = set()
+        # The engine's turns set context variables; they must not leak into the caller's context.
+        self._context = contextvars.copy_context()
+
+    # -- life
+
+    def open(self) -> None:
+        """Be ready to serve: take the running loop, or make one and, for `thread`, start it.
+
+        Raises:
+            UsageError: If the host is `loop` and no loop runs here.
+        """
+        with self._opened:
+            if self.loop is not None:
+                if self.host == "loop" and self.loop.is_closed():
+                    self.loop = None  # the program ran another loop before; start over on this one
+                else:
+                    return
+            self.workers = Workers()
+            if self.host == "loop":
+                try:
+                    self.loop = asyncio.get_running_loop()
+                except RuntimeError:
+                    msg = (
+                        "Runtime(host='loop') was started where no event loop runs. Start it inside "
+                        "of one (await agent.astart()), or use host='thread'."
+                    )
+                    raise UsageError(msg) from None
+                self.thread = threading.get_ident()
+                self.looping = True
+            else:
+                self.loop = asyncio.new_event_loop()
+                if self.host == "thread":
+                    self._own = threading.Thread(
+                        target=self._run_own, args=(self.loop,), name="llm_net-engine", daemon=True
+                    )
+                    self._own.start()
+
+    def close(self) -> None:
+        """Serve no more; end the threads and the loop that are the engine's own."""
+        with self._opened:
+            loop, self.loop = self.loop, None
+            self.workers.close()
+            if loop is None:
+                return
+            if self.host == "thread":
+                loop.call_soon_threadsafe(loop.stop)
+            elif self.host == "loop":
+                self.thread = None
+                self.looping = False
+            elif not self.looping:
+                _close(loop)  # else whoever pumps closes it on leaving
+
+    def join(self) -> None:
+        """Wait until the thread of a closed engine has ended, unless we are that thread."""
+        own = self._own
+        if self.loop is None and own is not None and own is not threading.current_thread():
+            own.join()
+
+    def _run_own(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.thread = threading.get_ident()
+        self.looping = True
+        try:
+            while self.loop is loop:
+                # SystemExit in a task leaves run_forever; one agent's exit is not the engine's.
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    loop.run_forever()
+            if self.loop is None:
+                self._admit()
+        finally:
+            if self.loop is None:
+                self.looping = False
+                self.thread = None
+            _close(loop)
+
+    # -- calls from anywhere
+
+    @property
+    def owned(self) -> bool:
+        """Whether the calling thread is the owner's."""
+        return threading.get_ident() == self.thread
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have the owner make this call, after those posted before; from any thread."""
+        self._posted.append(call)
+        if not self._signalled:
+            loop = self.loop
+            if self.host == "inline" and self.thread is None and loop is not None:
+                return  # nobody pumps, and the next pump looks first
+            self._signalled = True
+            if loop is None:
+                self._signalled = False
+                self._admit()  # closed: nobody owns anything any more
+                return
+            try:
+                loop.call_soon_threadsafe(self._drain, context=self._context)
+            except RuntimeError:  # closed between the look and the call
+                self._signalled = False
+                self._admit()
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Make this call now if we are the owner, else post it."""
+        if self.owned:
+            call()
+        else:
+            self.post(call)
+
+    def wait(
+        self, done: Callable[[], bool], event: threading.Event, timeout: float | None
+    ) -> bool:
+        """Block the calling thread until `done()`; `event` is set when that may have changed.
+
+        Returns:
+            Whether it is done; False if `timeout` seconds passed before.
+
+        Raises:
+            UsageError: If the caller is the engine's own loop, which would wait for itself.
+        """
+        if self.owned:
+            msg = (
+                "A blocking call on the event loop that the agent itself lives on would wait for "
+                "ever. Use the async word instead: `await ref.aask(…)`, `await network.arun(…)`."
+            )
+            raise UsageError(msg)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self.host == "inline" and _loop_runs_here():
+            # A loop cannot run inside another one on the same thread: pump on a thread beside it.
+            outcome: list[bool] = []
+            helper = threading.Thread(
+                target=lambda: outcome.append(self._wait(done, event, deadline)),
+                name="llm_net-pump",
+                daemon=True,
+            )
+            helper.start()
+            helper.join()
+            return outcome[0] if outcome else False
+        return self._wait(done, event, deadline)
+
+    def _wait(
+        self, done: Callable[[], bool], event: threading.Event, deadline: float | None
+    ) -> bool:
+        self._waiting.add(event)
+        try:
+            while not done():
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                if self.host == "inline" and self._pumping.acquire(blocking=False):
+                    try:
+                        self._pump(done, deadline)
+                    finally:
+                        self._pumping.release()
+                        for other in list(self._waiting):
+                            other.set()  # somebody else may have to pump on
+                    continue
+                event.wait(None if deadline is None else deadline - time.monotonic())
+                event.clear()
+            return True
+        finally:
+            self._waiting.discard(event)
+
+    def event(self) -> threading.Event:
+        """An event to `wait` with; setting it lets a pump look whether it is done."""
+        return _Event(self)
+
+    # -- the owner
+
+    def wake(self) -> None:
+        """See to it that ready cells are served; by the owner."""
+        self.awake = True
+        if self.looping and self.loop is not None:
+            self.loop.call_soon(self._drain, context=self._context)
+
+    def interrupt(self) -> None:
+        """Let a pump that runs the loop look whether it is done; by the owner."""
+        if self.host == "inline" and self.looping and self.loop is not None:
+            self.loop.stop()
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        """Make this call in `delay` seconds of the loop's clock; by the owner."""
+        loop = self.loop
+        if loop is None:
+            msg = "The runtime has stopped, so nothing can be scheduled on it any more."
+            raise UsageError(msg)
+        return loop.call_later(delay, call, context=self._context)
+
+    def _pump(self, done: Callable[[], bool], deadline: float | None) -> None:
+        """Serve as the owner until `done()` or the deadline."""
+        loop = self.loop
+        if loop is None:
+            msg = "The runtime has stopped, so there is nothing to wait for."
+            raise UsageError(msg)
+        self.thread = threading.get_ident()
+        try:
+            while not done() and self.loop is loop:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return
+                # While only sync handlers that do not block are at work, the loop is not needed,
+                # and entering it costs more than an ask.
+                if not self.held and self._context.run(self._serve):
+                    continue
+                if not done() and self.loop is loop:
+                    self._run_loop(loop, deadline)
+        finally:
+            self.thread = None
+            if self.loop is not loop and not loop.is_closed():
+                _close(loop)
+
+    def _run_loop(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> None:
+        self.looping = True
+        timer = None
+        if deadline is not None:
+            timer = loop.call_later(max(0.0, deadline - time.monotonic()), loop.stop)
+        loop.call_soon(self._drain, context=self._context)
+        try:
+            loop.run_forever()
+        finally:
+            self.looping = False
+            if timer is not None:
+                timer.cancel()
+
+    def _drain(self) -> None:
+        """Serve for a slice of time; the loop calls it."""
+        if self.looping and self._serve() and self.loop is not None:
+            self.loop.call_soon(self._drain, context=self._context)
+
+    def _serve(self) -> bool:
+        """Serve ready cells for a slice of time.
+
+        Returns:
+            Whether more is left that can be served now.
+        """
+        self._admit()
+        ready = self.ready
+        self.awake = True
+        until = time.monotonic() + SLICE_S
+        while ready:
+            cell = ready.popleft()
+            if not cell.serve():
+                # Its next turn needs the running loop, and the pump has not entered it yet.
+                ready.appendleft(cell)
+                return False
+            if time.monotonic() > until:
+                break
+        if ready or self._posted:
+            return True
+        self.awake = False
+        return False
+
+    def _admit(self) -> None:
+        self._signalled = False
+        posted = self._posted
+        while posted:
+            try:
+                call = posted.popleft()
+            except IndexError:
+                return
+            try:
+                call()
+            except Exception:
+                log.exception("A call to the engine raised; the engine goes on")
+
+
+class _Event(threading.Event):
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+
+    def set(self) -> None:
+        super().set()
+        self._engine.interrupt()
+
+
+def _loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Close a loop of our own, and what lives on it."""
+    try:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()

@@ -1,0 +1,97 @@
+"""What stands in a mailbox, and what becomes of a message that nobody takes.
+
+Floor 1. Knows messages; knows nothing of agents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from llm_net.address import Address
+    from llm_net.errors import LLMNetError
+    from llm_net.message import Message
+    from llm_net.scope import Scope
+
+__all__ = ["DeadLetter", "Envelope", "Reason", "Sink"]
+
+
+class Reason(StrEnum):
+    """Why a message died; a run's limit adds its own name, as in `max_messages`."""
+
+    STOPPED = "stopped"
+    NO_HANDLER = "no_handler"
+    NO_RECEIVER = "no_receiver"
+    NO_ENTRY = "no_entry"
+    LATE_REPLY = "late_reply"
+    OVERFLOW = "overflow"
+    LOSS = "loss"
+    POISON = "poison"
+
+
+class Sink(Protocol):
+    """Where the replies to one asked message go."""
+
+    def take(self, reply: Message) -> bool:
+        """Accept a reply, or say False if it comes too late to be wanted here."""
+        ...
+
+    def ended(self, error: LLMNetError | None) -> None:
+        """One of the turns that the message caused is over; no reply will come of it."""
+        ...
+
+    @property
+    def expired(self) -> bool:
+        """Whether whoever asked has given up."""
+        ...
+
+
+class Envelope:
+    """A message with its delivery data; all listeners of one emit share one.
+
+    Attributes:
+        message: What is said.
+        scope: The run it belongs to.
+        hops: How many messages caused this one, one after the other; 0 from outside.
+        overheard: Whether it came along an edge; otherwise it is addressed.
+        sink: Where replies go, if somebody asked.
+        via: The address under which the receiver was spoken to, if that is its network's.
+        cause: The envelope whose handling caused this one; kept only where loops are looked for.
+    """
+
+    __slots__ = ("cause", "hops", "message", "overheard", "scope", "sink", "via")
+
+    def __init__(  # noqa: PLR0913 - one for each slot; called once a message
+        self,
+        message: Message,
+        scope: Scope,
+        hops: int,
+        overheard: bool,  # noqa: FBT001
+        sink: Sink | None = None,
+        via: Address | None = None,
+        cause: Envelope | None = None,
+    ) -> None:
+        self.message = message
+        self.scope = scope
+        self.hops = hops
+        self.overheard = overheard
+        self.sink = sink
+        self.via = via
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that nobody took.
+
+    Attributes:
+        message: The message.
+        reason: Why, one of `Reason` or the name of the limit that ended the run.
+        receiver: The path it was meant for, as far as known; empty if it had none.
+    """
+
+    message: Message
+    reason: str
+    receiver: str

@@ -1,0 +1,481 @@
+"""The network: a multigraph of agents, and an agent itself.
+
+Floor 4. A network adds no step to the way of a message: what crosses its border goes straight to
+the agents inside, or on to those that listen outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self, cast
+
+import networkx as nx
+from pydantic import SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+
+from llm_net.agent import LIBRARY, GenAgent
+from llm_net.diagram import Box, flow_chart, svg
+from llm_net.directory import Directory
+from llm_net.errors import UsageError
+from llm_net.life import join_live
+from llm_net.message import Message
+from llm_net.node import TOPOLOGY, Node
+from llm_net.routing import Filter
+from llm_net.run import AsyncRunStream, Run, Running, RunStream
+from llm_net.runtime import Runtime
+from llm_net.scope import Limits
+from llm_net.topology import NetworkNode, names
+
+__all__ = ["GenNetwork"]
+
+Edge = tuple[str, str, str] | tuple[str, str, str, Mapping[str, Any]]
+
+
+class GenNetwork(GenAgent):
+    """A multigraph of agents: an edge (u, event, v) lets v hear this event of u.
+
+    A network is an agent, so networks nest without end. A message to it goes to its entries; an
+    event that it exposes leaves it as its own. Members, edges and borders may change while it runs.
+
+    ```python
+    from llm_net import GenAgent, GenNetwork
+
+    class Writer(GenAgent):
+        blocking = False
+
+        def step(self, message):
+            self.emit("draft", f"A poem about {message.body}.")
+
+    class Editor(GenAgent):
+        blocking = False
+
+        def draft(self, message):
+            self.emit("done", message.body.upper())
+
+    desk = GenNetwork(
+        name="desk",
+        agents=[Writer(), Editor()],
+        edges=[("writer", "draft", "editor")],
+        entry="writer",
+        expose=["done"],
+    )
+    print(desk.run("salt").outputs[0].body)
+    ```
+    """
+
+    def __init__(
+        self,
+        *,
+        agents: Iterable[GenAgent] = (),
+        edges: Iterable[Edge] = (),
+        entry: str | Iterable[str] | None = None,
+        expose: Iterable[str] = (),
+        **data: Any,
+    ) -> None:
+        """Build a network; nothing is started.
+
+        Args:
+            agents: The members; networks among them nest.
+            edges: As (u, event, v), or (u, event, v, attributes); names of members.
+            entry: The member, or members, that take the messages to the network.
+            expose: The events of members that leave the network as its own.
+            **data: `name`, `description`, `role`, the fields of a subclass, and `supervision`,
+                which answers failures of members without one of their own.
+
+        Raises:
+            UsageError: If two agents have one name, or one is a member of another network.
+            UnknownAgent: If an edge leads to a stranger.
+            pydantic.ValidationError: If a field is unknown or has a wrong value.
+        """
+        super().__init__(**data)
+        self.entry = entry
+        self.expose = expose
+        self.add(*agents)
+        for u, event, v, *attributes in edges:
+            self.link(u, event, v, **(dict(attributes[0]) if attributes else {}))
+
+    @classmethod
+    def _make_node(cls, agent: Any) -> Node:
+        return NetworkNode(agent, cls._behaviour())
+
+    @property
+    def _place(self) -> NetworkNode:
+        return cast("NetworkNode", self._node)
+
+    # -- members, edges, borders
+
+    @property
+    def graph(self) -> nx.MultiDiGraph[str]:
+        """A read-only view of the direct members and their edges: node = name, key = event."""
+        return self._place.graph.copy(as_view=True)
+
+    @property
+    def directory(self) -> Directory[GenAgent]:
+        """The direct members by name, in the order in which they were added."""
+        return Directory(self._place)
+
+    @property
+    def entry(self) -> tuple[str, ...]:
+        """The members that take the messages to the network, in this order."""
+        return self._place.entry
+
+    @entry.setter
+    def entry(self, value: str | Iterable[str] | None) -> None:
+        with TOPOLOGY:
+            self._place.entry = names(value)
+            self._place.changed()
+
+    @property
+    def expose(self) -> frozenset[str]:
+        """The events of direct members that leave the network as its own."""
+        return self._place.expose
+
+    @expose.setter
+    def expose(self, value: str | Iterable[str]) -> None:
+        with TOPOLOGY:
+            self._place.expose = frozenset(names(value))
+            self._place.changed()
+
+    def add(self, *agents: GenAgent) -> Self:
+        """Make agents members; in a live network they go live.
+
+        Raises:
+            UsageError: If a name is taken, or an agent is live or in a network already.
+        """
+        for agent in agents:
+            if not isinstance(agent, GenAgent):
+                msg = f"{agent!r:.80} is no agent, so it cannot be a member of {self.path!r}."
+                raise UsageError(msg)
+            node = agent.__node__()
+            self._place.add(agent, node)
+            join_live(node, self._place)
+        return self
+
+    def remove(self, agent: GenAgent | str) -> GenAgent:
+        """Take a member and its edges out, and give it back.
+
+        If it is live, it handles the messages it has, then stops.
+
+        Raises:
+            UnknownAgent: If there is no such member.
+        """
+        name = agent if isinstance(agent, str) else agent.name
+        removed: GenAgent = self._place.remove(name)
+        cell = removed.__node__().cell
+        if cell is not None:
+            cell.engine.run(cell.stop_in_order)
+        return removed
+
+    def link(
+        self,
+        u: str | GenAgent,
+        event: str,
+        v: str | GenAgent,
+        *,
+        where: Filter | None = None,
+        **attributes: Any,
+    ) -> Self:
+        """Let v hear this event of u. Linking again updates the attributes and keeps the place.
+
+        Args:
+            u: The member that emits.
+            event: The event's name.
+            v: The member that hears.
+            where: Only messages for which this function is true pass.
+            **attributes: What else is to stand at the edge, in `network.graph`.
+
+        Raises:
+            UnknownAgent: If one of them is no member.
+            UsageError: If the event is no text, or the filter no function.
+        """
+        self._place.link(_name(u), event, _name(v), where, attributes)
+        return self
+
+    def unlink(self, u: str | GenAgent, event: str, v: str | GenAgent) -> Self:
+        """Let v no longer hear this event of u.
+
+        Raises:
+            UsageError: If there is no such edge.
+        """
+        self._place.unlink(_name(u), event, _name(v))
+        return self
+
+    @classmethod
+    def from_graph(
+        cls, graph: nx.Graph[Any], agent: GenAgent | Callable[[str], GenAgent], **options: Any
+    ) -> Self:
+        """A network with an agent at every node of a graph.
+
+        An edge's event is its key if that is a text, else its attribute `event`, else `step`;
+        an undirected edge becomes two.
+
+        Args:
+            graph: Any networkx graph; its nodes become names.
+            agent: Copied for each node, or a function of the node's name that makes one.
+            **options: As for the constructor: name, entry, expose, …
+
+        Raises:
+            UsageError: If the function gives no agent, or two nodes have one name.
+        """
+        network = cls(**options)
+        for node in graph.nodes:
+            name = str(node)
+            if isinstance(agent, GenAgent):
+                member: Any = agent.model_copy(deep=True, update={"name": name})
+            else:
+                member = agent(name)
+            if not isinstance(member, GenAgent):
+                msg = f"from_graph: agent({name!r}) gave {member!r:.80}, which is no agent."
+                raise UsageError(msg)
+            member.name = name
+            network.add(member)
+        for u, v, key, data in _edges(graph):
+            attributes = {str(name): value for name, value in data.items() if name != "event"}
+            event = key if isinstance(key, str) else str(data.get("event", "step"))
+            network.link(str(u), event, str(v), **attributes)
+            if not graph.is_directed() and u != v:
+                network.link(str(v), event, str(u), **attributes)
+        return network
+
+    # -- finding
+
+    def __getitem__(self, path: str) -> GenAgent:
+        """The agent at a path: seen from this network downwards, else a full path.
+
+        Raises:
+            UnknownAgent: If nobody has that path (it is a KeyError).
+        """
+        return self._place.inside(path).agent  # type: ignore[no-any-return]
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, str) and self._place.below(path) is not None
+
+    def find(
+        self, *, method: str | None = None, receives: type[Message] | None = None
+    ) -> list[GenAgent]:
+        """The agents on all levels that have a handler for a method, or for a class of messages.
+
+        Args:
+            method: The name a message would bear.
+            receives: A class of messages: a handler for its default method takes it.
+        """
+        if receives is not None and method is None:
+            method = receives.model_fields["method"].default
+        return [
+            node.agent
+            for node in self._place.everyone()
+            if node is not self._place and _takes(node, method, receives)
+        ]
+
+    # -- running
+
+    def run(
+        self,
+        message: Message | str,
+        *,
+        runtime: Runtime | None = None,
+        max_messages: int | None = None,
+        max_hops: int | None = None,
+        timeout: float | None = None,
+        max_repeats: int | None = None,
+        progress: bool = False,
+    ) -> Run:
+        """Start, deliver a message, wait until all is quiet, stop.
+
+        A network that is live already is neither started nor stopped. Failing agents do not raise
+        here; they stand in `Run.failures`.
+
+        Args:
+            message: For the entries; one with a receiver goes there instead.
+            runtime: Where to run. Default: on this thread, or on one of its own if an event loop
+                runs here.
+            max_messages: End the run after so many deliveries.
+            max_hops: End it when so many messages have caused each other in a row.
+            timeout: End it after so many seconds.
+            max_repeats: End it when a message was caused so often by one with the same sender,
+                receiver, method and body.
+            progress: Show on standard error how far it is.
+
+        Raises:
+            UsageError: If the network has no entry, or cannot be started.
+            UnknownAgent: If the message's receiver is nobody here.
+        """
+        limits = Limits(max_messages, max_hops, max_repeats, timeout)
+        running = Running(self._place, message, runtime, limits)
+        try:
+            running.run(progress=progress)
+        except BaseException:
+            running.abort()
+            raise
+        return running.finish()
+
+    async def arun(
+        self,
+        message: Message | str,
+        *,
+        runtime: Runtime | None = None,
+        max_messages: int | None = None,
+        max_hops: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - on the runtime's clock, ends with a Run
+        max_repeats: int | None = None,
+        progress: bool = False,
+    ) -> Run:
+        """As `run`, on the running event loop."""
+        limits = Limits(max_messages, max_hops, max_repeats, timeout)
+        running = Running(self._place, message, runtime, limits)
+        try:
+            await running.arun(progress=progress)
+        except BaseException:
+            await running.aabort()
+            raise
+        return await running.afinish()
+
+    def stream(
+        self,
+        message: Message | str,
+        *,
+        runtime: Runtime | None = None,
+        max_messages: int | None = None,
+        max_hops: int | None = None,
+        timeout: float | None = None,
+        max_repeats: int | None = None,
+    ) -> RunStream:
+        """As `run`, but iterate over every message when it is sent; `.run` then has the outcome."""
+        limits = Limits(max_messages, max_hops, max_repeats, timeout)
+        return RunStream(Running(self._place, message, runtime, limits))
+
+    def astream(
+        self,
+        message: Message | str,
+        *,
+        runtime: Runtime | None = None,
+        max_messages: int | None = None,
+        max_hops: int | None = None,
+        timeout: float | None = None,
+        max_repeats: int | None = None,
+    ) -> AsyncRunStream:
+        """As `stream`, on the running event loop."""
+        limits = Limits(max_messages, max_hops, max_repeats, timeout)
+        return AsyncRunStream(Running(self._place, message, runtime, limits))
+
+    # -- state
+
+    @model_serializer(mode="wrap")
+    def _dump(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        data["agents"] = {
+            name: agent.model_dump(mode=info.mode) for name, agent in self._place.agents.items()
+        }
+        return data
+
+    def restore(self, dump: Mapping[str, Any]) -> Self:
+        """Put the fields of a `model_dump` back into a network built by the same code.
+
+        Raises:
+            UsageError: If the network is live, or the dump is of other agents.
+            pydantic.ValidationError: If a value does not fit its field.
+        """
+        if self._node.is_live:
+            msg = f"The network {self.path!r} is live. Stop it, then restore its fields."
+            raise UsageError(msg)
+        fields = dict(dump)
+        agents = fields.pop("agents", {})
+        members = self._place.agents
+        if set(agents) != set(members):
+            strange = sorted(set(agents) ^ set(members))
+            msg = (
+                f"The dump and the network {self.path!r} differ in the agents "
+                f"{', '.join(map(repr, strange))}. Restore into a network built by the same code."
+            )
+            raise UsageError(msg)
+        _put(self, fields)
+        for name, agent in members.items():
+            if isinstance(agent, GenNetwork):
+                agent.restore(agents[name])
+            else:
+                _put(agent, agents[name])
+        return self
+
+    def _with_listeners(self, copy: Self) -> Self:
+        copy = super()._with_listeners(copy)
+        mine = self._place
+        theirs = copy._place  # noqa: SLF001 - another object of this class
+        if theirs.agents:
+            return copy
+        theirs.entry, theirs.expose = mine.entry, mine.expose
+        copies = {}
+        for name, agent in mine.agents.items():
+            copies[name] = agent.model_copy(deep=True)
+            copy.add(copies[name])
+        for u, event, v in mine.edges():
+            attributes = dict(mine.graph.edges[u, v, event])
+            copy.link(u, event, v, **attributes)
+        for agent in mine.agents.values():
+            _listen_again(agent.__node__(), mine, theirs)
+        return copy
+
+    # -- pictures
+
+    def to_mermaid(self) -> str:
+        """The network as a Mermaid flow chart; nested networks are subgraphs."""
+        return flow_chart(_box(self._place))
+
+    def to_svg(self) -> str:
+        """The network as an SVG picture that a browser opens."""
+        return svg(_box(self._place))
+
+
+def _name(agent: str | GenAgent) -> str:
+    return agent if isinstance(agent, str) else agent.name
+
+
+def _takes(node: Node, method: str | None, receives: type[Message] | None) -> bool:
+    handler = node.behaviour.handlers.get(method or "")
+    if handler is None:
+        return False
+    return receives is None or handler.accepts is None or issubclass(receives, handler.accepts)
+
+
+def _edges(graph: nx.Graph[Any]) -> Iterator[tuple[Any, Any, Any, dict[str, Any]]]:
+    if graph.is_multigraph():
+        yield from cast("nx.MultiGraph[Any]", graph).edges(keys=True, data=True)
+    else:
+        for u, v, data in graph.edges(data=True):
+            yield u, v, None, data
+
+
+def _put(agent: GenAgent, fields: Mapping[str, Any]) -> None:
+    """Set fields to validated values, without running the constructor."""
+    for name, value in fields.items():
+        if name not in type(agent).model_fields:
+            msg = f"The dump has a field {name!r} that {agent.path!r} has not."
+            raise UsageError(msg)
+        type(agent).__pydantic_validator__.validate_assignment(agent, name, value)
+
+
+def _listen_again(node: Node, mine: NetworkNode, theirs: NetworkNode) -> None:
+    """Let a copy's members listen to each other as those of the original do."""
+    from llm_net.node import Ear  # noqa: PLC0415
+
+    twin = theirs.members[node.name]
+    for event, ears in node.ears.items():
+        for ear in ears:
+            if ear.node is not None and ear.node.parent is mine:
+                twin.listen(event, Ear(node=theirs.members[ear.node.name]))
+
+
+def _box(node: Node, *, entry: bool = False) -> Box:
+    if not isinstance(node, NetworkNode):
+        return Box(node.name, entry=entry)
+    return Box(
+        node.name,
+        entry=entry,
+        inside=[_box(inner, entry=inner.name in node.entry) for inner in node.inner()],
+        edges=node.edges(),
+        exposes=tuple(sorted(node.expose)),
+        network=True,
+    )
+
+
+LIBRARY.add(GenNetwork)

@@ -1,0 +1,330 @@
+"""A node: an agent's place in the tree of networks, and whether it is live there.
+
+Floor 2. The agent is what it does, the cell is how it runs, the node is where it stands: name,
+network above, address, listeners. The network's own node, with the graph, is in `topology`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from llm_net.address import Address
+from llm_net.errors import UnknownAgent, UsageError
+from llm_net.routing import Filter, Leg, Listener, Route
+
+if TYPE_CHECKING:
+    from llm_net.cell import Cell
+    from llm_net.handlers import Behaviour
+    from llm_net.ref import AgentRef
+    from llm_net.supervision import Supervision
+    from llm_net.topology import NetworkNode
+
+__all__ = ["TOPOLOGY", "Ear", "Node", "leg_to", "next_order"]
+
+TOPOLOGY = threading.RLock()
+"""Held while a graph changes and while routes are compiled: any thread may rewire a live network."""
+
+_order = itertools.count()
+
+
+def next_order() -> int:
+    """The place of a new edge or listener among all others."""
+    return next(_order)
+
+
+class Ear:
+    """One listener of an event: a function, or another agent's node.
+
+    Attributes:
+        order: Its place among all edges and listeners, by when it was first linked.
+    """
+
+    __slots__ = ("call", "node", "once", "order", "original")
+
+    def __init__(
+        self, *, call: Listener | None = None, node: Node | None = None, once: bool = False
+    ) -> None:
+        self.call = call
+        self.original = call
+        self.node = node
+        self.once = once
+        self.order = next_order()
+
+
+class Node:
+    """Where one agent stands.
+
+    Attributes:
+        behaviour: What its class can do.
+        parent: The node of the network it is a member of.
+        cell: The cell that runs it, while it is live.
+        last_ref: The reference of its present or latest life.
+        ears: Who listens to its events besides the network's edges.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_agent",
+        "_place",
+        "behaviour",
+        "cell",
+        "ears",
+        "last_ref",
+        "parent",
+        "stand_in",
+    )
+
+    def __init__(self, agent: Any, behaviour: Behaviour) -> None:
+        self._agent = weakref.ref(agent)
+        self._place: Address | None = None
+        self.behaviour = behaviour
+        self.parent: NetworkNode | None = None
+        self.cell: Cell | None = None
+        self.last_ref: AgentRef | None = None
+        self.stand_in: Any = None
+        """Takes what a handler sends where it is called without a runtime, in tests."""
+        self.ears: dict[str, list[Ear]] = {}
+
+    @property
+    def agent(self) -> Any:
+        """The agent itself.
+
+        Raises:
+            UsageError: If nothing holds it any more.
+        """
+        agent = self._agent()
+        if agent is None:
+            msg = "The agent of this node is gone: nothing holds it any more."
+            raise UsageError(msg)
+        return agent
+
+    @property
+    def exists(self) -> bool:
+        """Whether the agent is still held by somebody."""
+        return self._agent() is not None
+
+    @property
+    def name(self) -> str:
+        """The agent's name, unique within its network."""
+        return self.agent.name  # type: ignore[no-any-return]
+
+    @property
+    def path(self) -> str:
+        """From the outermost network's name downwards."""
+        return "/".join(reversed([node.name for node in self.upwards()]))
+
+    @property
+    def address(self) -> Address:
+        """The address that its messages bear."""
+        if self._place is None:
+            self._place = Address(self.path, self)
+        return self._place
+
+    @property
+    def ref(self) -> AgentRef:
+        """The reference of the live agent, or of its latest life.
+
+        Raises:
+            UsageError: If it was never started.
+        """
+        if self.cell is not None:
+            return self.cell.ref
+        if self.last_ref is None:
+            msg = (
+                f"The agent {self.path!r} has not been started, so it has no reference. "
+                "Start it, or the network it belongs to."
+            )
+            raise UsageError(msg)
+        return self.last_ref
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the agent runs."""
+        return self.cell is not None
+
+    @property
+    def supervision(self) -> Supervision | None:
+        """What answers failures of this agent: its own setting, else its network's for members."""
+        own: Supervision | None = self.agent.supervision
+        if own is not None or self.parent is None:
+            return own
+        return self.parent.for_members
+
+    def upwards(self) -> Iterator[Node]:
+        """This node, its network's, and so on to the outermost."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def root(self) -> Node:
+        """The outermost network, or the node itself if it is in none."""
+        *_, outermost = self.upwards()
+        return outermost
+
+    def moved(self) -> None:
+        """The path has changed."""
+        self._place = None
+
+    # -- finding others
+
+    def look_up(self, path: str) -> Node | None:
+        """The node of a path: seen from the agent's network downwards, else as a full path."""
+        if self.parent is not None:
+            found = self.parent.below(path)
+            if found is not None:
+                return found
+        return self.by_full_path(path)
+
+    def by_full_path(self, path: str) -> Node | None:
+        """The node of a path from the outermost network's name, here or in the same runtime."""
+        first, _, rest = path.partition("/")
+        outermost = self.root()
+        if outermost.name != first:
+            cell = self.cell or outermost.cell
+            root = None if cell is None else cell.runtime.root(first)
+            if root is None:
+                return None
+            outermost = root.node
+        return outermost.below(rest) if rest else outermost
+
+    def below(self, path: str) -> Node | None:  # noqa: ARG002 - a network looks
+        """The node of a path that starts at a member of this network; an agent has none."""
+        return None
+
+    def find(self, receiver: Any) -> Node:
+        """The node of a receiver: a reference, an address, an agent, or a path as text.
+
+        Raises:
+            UnknownAgent: If nobody has that path.
+            UsageError: If it is nothing of the kind.
+        """
+        try:
+            address = Address.of(receiver)
+        except ValueError as error:
+            msg = f"No receiver: {error}."
+            raise UsageError(msg) from None
+        target = address.target
+        node = target if isinstance(target, Node) else self.look_up(address.path)
+        if node is None:
+            raise self.unknown(address.path)
+        return node
+
+    def inside(self, receiver: Address | str) -> Node:
+        """The node of a path seen from this network downwards, else a full path.
+
+        Raises:
+            UnknownAgent: If nobody has that path.
+        """
+        address = Address.of(receiver)
+        target = address.target
+        if isinstance(target, Node):
+            return target
+        node = self.below(address.path) or self.by_full_path(address.path)
+        if node is None:
+            raise self.unknown(address.path)
+        return node
+
+    def takes(self, method: str) -> bool:  # noqa: ARG002 - a network looks
+        """Whether a message to this node reaches somebody, once it is live."""
+        return True
+
+    def unknown(self, path: str) -> UnknownAgent:
+        """The error for a path that nobody has; names the nearest that somebody has."""
+        import difflib  # noqa: PLC0415 - only needed for the text of an error
+
+        known = [node.path for node in self.root().everyone()]
+        close = difflib.get_close_matches(path, [*known, *(p.split("/")[-1] for p in known)], n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return UnknownAgent(
+            f"No agent at {path!r}, seen from {self.path!r}.{hint} Check the path, or look it up "
+            "with network.directory or network.find(…)."
+        )
+
+    def everyone(self) -> Iterator[Node]:
+        """This node and all below it, depth first; without recursion, for nests may be deep."""
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(reversed(node.inner()))
+
+    def inner(self) -> list[Node]:
+        """The nodes right below; an agent has none."""
+        return []
+
+    # -- where messages go
+
+    def doors(self, method: str) -> tuple[Cell, ...]:  # noqa: ARG002 - a network looks
+        """The cells that take a message which is addressed to this node."""
+        return () if self.cell is None else (self.cell,)
+
+    def compile_route(self, event: str) -> Route:
+        """Who hears this event of this node, all borders considered."""
+        legs: list[Leg] = []
+        listeners: list[Listener] = []
+        node: Node = self
+        with TOPOLOGY:
+            while True:
+                above = node.parent
+                ears = node.ears.get(event, ())
+                ways = [
+                    (ear.order, leg_to(ear.node))
+                    for ear in ears
+                    if ear.node is not None and ear.node.exists
+                ]
+                if above is not None:
+                    ways.extend(above.legs_from(node.name, event))
+                legs.extend(leg for _, leg in sorted(ways, key=lambda way: way[0]))
+                listeners.extend(ear.call for ear in ears if ear.call is not None)
+                if above is None or event not in above.expose:
+                    leaves = above is None and node.is_network
+                    return Route(tuple(legs), tuple(listeners), leaves)
+                node = above
+
+    @property
+    def is_network(self) -> bool:
+        """Whether there is a graph below."""
+        return False
+
+    @property
+    def chooses(self) -> bool:
+        """Whether who takes a message depends on its method."""
+        return False
+
+    def listen(self, event: str, ear: Ear) -> None:
+        """Add a listener to an event of this node."""
+        with TOPOLOGY:
+            self.ears.setdefault(event, []).append(ear)
+            self.changed()
+
+    def unlisten(self, event: str, call: Listener) -> bool:
+        """Remove a function from the listeners; whether it was one."""
+        with TOPOLOGY:
+            ears = self.ears.get(event, [])
+            for ear in ears:
+                if ear.original == call:
+                    ears.remove(ear)
+                    self.changed()
+                    return True
+            return False
+
+    def changed(self) -> None:
+        """Edges, listeners or borders have changed: routes must be compiled anew."""
+        if self.cell is not None:
+            self.cell.runtime.version += 1
+
+
+def leg_to(node: Node, *, where: Filter | None = None) -> Leg:
+    """The leg that ends at this node."""
+    return Leg(
+        path=node.path,
+        where=where,
+        cells=None if node.chooses else node.doors(""),
+        resolve=node.doors,
+        live=node.is_live,
+    )

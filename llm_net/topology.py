@@ -1,0 +1,261 @@
+"""The node of a network: its members, their edges, its entries and what it exposes.
+
+Floor 2. The graph is the truth; routes are compiled from it and forgotten when it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+
+from llm_net.errors import UsageError
+from llm_net.node import TOPOLOGY, Node, leg_to, next_order
+from llm_net.routing import Filter, Leg
+
+if TYPE_CHECKING:
+    from llm_net.cell import Cell
+    from llm_net.handlers import Behaviour
+    from llm_net.supervision import Supervision
+
+__all__ = ["NetworkNode"]
+
+
+class NetworkNode(Node):
+    """Where a network stands, and what stands in it.
+
+    Attributes:
+        graph: Members by name, edges by event; what the user sees of it is a read-only view.
+        members: The members' nodes, by name, in the order in which they were added.
+        agents: The members themselves, likewise.
+        entry: The names of the members that take messages to the network.
+        expose: The events of members that leave the network as its own.
+    """
+
+    __slots__ = (
+        "_filters",
+        "_orders",
+        "agents",
+        "entry",
+        "expose",
+        "graph",
+        "members",
+    )
+
+    def __init__(self, agent: Any, behaviour: Behaviour) -> None:
+        super().__init__(agent, behaviour)
+        self.graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        self.members: dict[str, Node] = {}
+        self.agents: dict[str, Any] = {}
+        self.entry: tuple[str, ...] = ()
+        self.expose: frozenset[str] = frozenset()
+        self._orders: dict[tuple[str, str], dict[str, int]] = {}
+        self._filters: dict[tuple[str, str, str], Filter] = {}
+
+    @property
+    def for_members(self) -> Supervision | None:
+        """What answers failures of members without a supervision of their own."""
+        return self.agent.supervision  # type: ignore[no-any-return]
+
+    @property
+    def supervision(self) -> Supervision | None:
+        """What answers failures of the network as a whole: the network above."""
+        return None if self.parent is None else self.parent.for_members
+
+    @property
+    def is_network(self) -> bool:
+        """A network has a graph."""
+        return True
+
+    @property
+    def chooses(self) -> bool:
+        """A network whose class has handlers takes some messages itself."""
+        if len(self.behaviour.handlers) > 1 or self.behaviour.unhandled:
+            return True  # the one that every class has is for proxies
+        return any(self.members[name].chooses for name in self.entry if name in self.members)
+
+    def moved(self) -> None:
+        """The path has changed, and with it those of all below."""
+        for node in self.everyone():
+            Node.moved(node)
+
+    # -- members and edges
+
+    def add(self, agent: Any, node: Node) -> None:
+        """Make an agent a member.
+
+        Raises:
+            UsageError: If the name is taken, or the agent is live or in a network already.
+        """
+        with TOPOLOGY:
+            name = node.name
+            if node.parent is not None:
+                msg = (
+                    f"The agent {name!r} is already a member of {node.parent.path!r}. One object "
+                    "belongs to one network; model_copy(deep=True) gives another."
+                )
+                raise UsageError(msg)
+            if node.cell is not None:
+                msg = f"The agent {name!r} is live by itself. Stop it, then add it."
+                raise UsageError(msg)
+            if any(above is node for above in self.upwards()):
+                msg = f"The network {name!r} cannot be a member of itself."
+                raise UsageError(msg)
+            if name in self.members:
+                msg = (
+                    f"The network {self.path!r} already has a member {name!r}. "
+                    "Give the second one another name=."
+                )
+                raise UsageError(msg)
+            self.members[name] = node
+            self.agents[name] = agent
+            self.graph.add_node(name)
+            node.parent = self
+            node.moved()
+            self.changed()
+
+    def remove(self, name: str) -> Any:
+        """Take a member and its edges out; gives its agent.
+
+        Raises:
+            UnknownAgent: If there is no such member.
+        """
+        with TOPOLOGY:
+            node = self.member(name)
+            agent = self.agents.pop(name)
+            del self.members[name]
+            self.graph.remove_node(name)
+            self._orders = {
+                key: {v: order for v, order in heard.items() if v != name}
+                for key, heard in self._orders.items()
+                if key[0] != name
+            }
+            self._filters = {
+                key: where for key, where in self._filters.items() if name not in (key[0], key[2])
+            }
+            node.parent = None
+            node.moved()
+            self.changed()
+            return agent
+
+    def member(self, name: str) -> Node:
+        """The node of a direct member.
+
+        Raises:
+            UnknownAgent: If there is no such member.
+        """
+        try:
+            return self.members[name]
+        except KeyError:
+            raise self.unknown(name) from None
+
+    def link(
+        self, u: str, event: str, v: str, where: Filter | None, attributes: dict[str, Any]
+    ) -> None:
+        """Let v hear this event of u; again: update its attributes and keep its place.
+
+        Raises:
+            UnknownAgent: If u or v is no direct member.
+            UsageError: If the event is no text, or the filter no function.
+        """
+        with TOPOLOGY:
+            self.member(u)
+            self.member(v)
+            if not isinstance(event, str) or not event:
+                msg = f"The event of an edge is a text, as in link('a', 'news', 'b'), not {event!r}."
+                raise UsageError(msg)
+            if where is not None and not callable(where):
+                msg = f"where={where!r} is no filter: give a function of the message."
+                raise UsageError(msg)
+            self._orders.setdefault((u, event), {}).setdefault(v, next_order())
+            if where is not None:
+                self._filters[u, event, v] = where
+                attributes = {"where": where, **attributes}
+            self.graph.add_edge(u, v, key=event, **attributes)
+            self.changed()
+
+    def unlink(self, u: str, event: str, v: str) -> None:
+        """Let v no longer hear this event of u.
+
+        Raises:
+            UsageError: If there is no such edge.
+        """
+        with TOPOLOGY:
+            if not self.graph.has_edge(u, v, key=event):
+                msg = f"There is no edge ({u!r}, {event!r}, {v!r}) in {self.path!r} to unlink."
+                raise UsageError(msg)
+            self.graph.remove_edge(u, v, key=event)
+            del self._orders[u, event][v]
+            self._filters.pop((u, event, v), None)
+            self.changed()
+
+    def edges(self) -> list[tuple[str, str, str]]:
+        """All edges as (u, event, v), in the order in which they were first linked."""
+        ordered = [
+            (order, (u, event, v))
+            for (u, event), heard in self._orders.items()
+            for v, order in heard.items()
+        ]
+        return [edge for _, edge in sorted(ordered)]
+
+    def legs_from(self, name: str, event: str) -> Iterator[tuple[int, Leg]]:
+        """The legs along a member's edges of this event, each with its place in the order."""
+        for v, order in self._orders.get((name, event), {}).items():
+            where = self._filters.get((name, event, v))
+            yield order, leg_to(self.members[v], where=where)
+
+    # -- finding and entering
+
+    def below(self, path: str) -> Node | None:
+        """The node of a path that starts at a member."""
+        name, _, rest = path.partition("/")
+        if name not in self.members:
+            return None
+        node = self.members[name]
+        return node.below(rest) if rest else node
+
+    def inner(self) -> list[Node]:
+        """The members' nodes."""
+        return list(self.members.values())
+
+    def doors(self, method: str) -> tuple[Cell, ...]:
+        """The cells that take a message to the network: its own, if it has a handler, or entries'."""
+        if self.cell is None:
+            return ()
+        if method in self.behaviour.handlers or self.behaviour.unhandled is not None:
+            return (self.cell,)
+        cells: list[Cell] = []
+        for name in self.entry:
+            if name in self.members:
+                cells.extend(self.members[name].doors(method))
+        return tuple(cells)
+
+    def takes(self, method: str) -> bool:
+        """Whether the network has a handler for it, or an entry that takes it."""
+        if method in self.behaviour.handlers or self.behaviour.unhandled is not None:
+            return True
+        self.check_entry()
+        return any(self.members[name].takes(method) for name in self.entry)
+
+    def check_entry(self) -> None:
+        """Refuse entries that are no members.
+
+        Raises:
+            UsageError: If one is not.
+        """
+        for name in self.entry:
+            if name not in self.members:
+                msg = (
+                    f"The network {self.path!r} has the entry {name!r}, which is none of its "
+                    f"members ({', '.join(map(repr, self.members)) or 'it has none'}). "
+                    "Add that agent, or name another entry."
+                )
+                raise UsageError(msg)
+
+
+def names(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    """A name, or several, or none, as a tuple."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
