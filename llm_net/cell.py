@@ -28,7 +28,7 @@ from llm_net.asks import Ask
 from llm_net.context import AUTHOR
 from llm_net.errors import AgentStopped, AskCycle, AskTimeout, HandlerError, UsageError
 from llm_net.handlers import Handler, Place
-from llm_net.mailbox import Envelope, Reason
+from llm_net.mailbox import Envelope, Reason, Sink
 from llm_net.message import Message, Method, Role, snake_case
 from llm_net.node import Node
 from llm_net.routing import Route
@@ -56,10 +56,11 @@ class Turn:
         scope: The run that the turn belongs to.
         task: The task that an async handler runs in.
         waits: The asks whose replies the turn waits for.
-        abandoned: Whether its results are wanted no more, because the agent was stopped.
+        abandoned: Whether its results are wanted no more.
+        detached: Whether its run goes on without it: it runs on a thread, and nobody waits for it.
     """
 
-    __slots__ = ("abandoned", "cell", "envelope", "scope", "task", "threaded", "waits")
+    __slots__ = ("abandoned", "cell", "detached", "envelope", "scope", "task", "threaded", "waits")
 
     def __init__(self, cell: Cell, envelope: Envelope | None, scope: Scope) -> None:
         self.cell = cell
@@ -69,6 +70,7 @@ class Turn:
         self.threaded = False
         self.waits: set[Ask] = set()
         self.abandoned = False
+        self.detached = False
 
     @property
     def role(self) -> Role:
@@ -123,6 +125,8 @@ class Cell(pykka.Actor):
         self.restarts = 0
         self.when_over: list[Callable[[], None]] = []
         self.timers: set[Timer] = set()
+        self.conversations: dict[str, Sink] = {}
+        """Who takes messages to this agent that answer one of these ids, in its place."""
         self.intensity: Intensity | None = None
         self.snapshot: tuple[dict[str, Any], dict[str, Any] | None] | None = None
         self._event: threading.Event | None = None
@@ -273,7 +277,8 @@ class Cell(pykka.Actor):
     def over(self) -> bool:
         """Whether nothing is left to wait for but handlers on threads that have not returned."""
         return self.stopped or all(
-            cell.children or (cell.open and all(turn.threaded for turn in cell.open))
+            cell.children
+            or (cell.open and all(turn.threaded and turn.abandoned for turn in cell.open))
             for cell in self.tree()
         )
 
@@ -298,6 +303,21 @@ class Cell(pykka.Actor):
         for turn in list(self.open):
             if turn.scope is scope:
                 self._abandon(turn)
+
+    def forsake(self, sink: Any) -> bool:
+        """End the turns whose replies went to this sink, for whoever asked wants none any more.
+
+        Returns:
+            Whether one of them runs on a thread, so that the agent stays busy until it returns.
+        """
+        stuck = False
+        for turn in list(self.open):
+            if turn.envelope is not None and turn.envelope.sink is sink and not turn.abandoned:
+                self._abandon(turn)
+                if turn.threaded:
+                    stuck = turn.detached = True
+                    turn.scope.close()
+        return stuck
 
     def _abandon(self, turn: Turn) -> None:
         turn.abandoned = True
@@ -600,7 +620,8 @@ class Cell(pykka.Actor):
                 envelope.sink.ended(AgentStopped(msg))
             else:
                 envelope.sink.ended(error)
-        envelope.scope.close()
+        if not turn.detached:
+            envelope.scope.close()
         if error is not None and error.__cause__ is not None and not self.stopped:
             self._after_failure(error.__cause__, envelope.scope)
         if not self.scheduled and (self.mail or self.stopping is not None):
@@ -1170,6 +1191,12 @@ def accept(
     writer = message.sender
     if writer is None and sender is not None:
         writer = sender.node.address
+    if cell is not None and cell.conversations:
+        listener = cell.conversations.get(message.reply_to_id or "")
+        if listener is not None and listener.take(message.filled(writer, node.address)):
+            scope.sent += 1
+            scope.delivered += 1
+            return
     doors = node.doors(message.method)
     envelope = Envelope(
         message.filled(writer, node.address),

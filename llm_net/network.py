@@ -20,7 +20,7 @@ from llm_net.life import join_live
 from llm_net.message import Message
 from llm_net.node import TOPOLOGY, Node
 from llm_net.routing import Filter
-from llm_net.run import AsyncRunStream, Run, Running, RunStream
+from llm_net.run import AsyncRunStream, Run, Running, RunStream, launch_message
 from llm_net.runtime import Runtime
 from llm_net.scope import Limits
 from llm_net.topology import NetworkNode, names
@@ -300,7 +300,7 @@ class GenNetwork(GenAgent):
             UnknownAgent: If the message's receiver is nobody here.
         """
         limits = Limits(max_messages, max_hops, max_repeats, timeout)
-        running = Running(self._place, message, runtime, limits)
+        running = Running(self._place, runtime, limits, launch_message(self._place, message))
         try:
             running.run(progress=progress)
         except BaseException:
@@ -321,7 +321,7 @@ class GenNetwork(GenAgent):
     ) -> Run:
         """As `run`, on the running event loop."""
         limits = Limits(max_messages, max_hops, max_repeats, timeout)
-        running = Running(self._place, message, runtime, limits)
+        running = Running(self._place, runtime, limits, launch_message(self._place, message))
         try:
             await running.arun(progress=progress)
         except BaseException:
@@ -341,7 +341,7 @@ class GenNetwork(GenAgent):
     ) -> RunStream:
         """As `run`, but iterate over every message when it is sent; `.run` then has the outcome."""
         limits = Limits(max_messages, max_hops, max_repeats, timeout)
-        return RunStream(Running(self._place, message, runtime, limits))
+        return RunStream(Running(self._place, runtime, limits, launch_message(self._place, message)))
 
     def astream(
         self,
@@ -355,7 +355,7 @@ class GenNetwork(GenAgent):
     ) -> AsyncRunStream:
         """As `stream`, on the running event loop."""
         limits = Limits(max_messages, max_hops, max_repeats, timeout)
-        return AsyncRunStream(Running(self._place, message, runtime, limits))
+        return AsyncRunStream(Running(self._place, runtime, limits, launch_message(self._place, message)))
 
     # -- state
 

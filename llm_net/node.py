@@ -233,6 +233,10 @@ class Node:
         """Whether a message to this node reaches somebody, once it is live."""
         return True
 
+    def handles(self, method: str) -> bool:
+        """Whether a handler is declared for this method; for a network, in it or its entries."""
+        return method in self.behaviour.handlers
+
     def unknown(self, path: str) -> UnknownAgent:
         """The error for a path that nobody has; names the nearest that somebody has."""
         import difflib  # noqa: PLC0415 - only needed for the text of an error

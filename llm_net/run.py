@@ -27,7 +27,7 @@ from llm_net.ref import as_message
 from llm_net.runtime import Runtime
 from llm_net.scope import Limits, Scope, Statistics
 
-__all__ = ["AsyncRunStream", "Run", "RunStream", "Running"]
+__all__ = ["AsyncRunStream", "Launch", "Run", "RunStream", "Running", "launch_message"]
 
 PROGRESS_S = 0.2
 """Seconds between two lines of progress."""
@@ -64,21 +64,17 @@ class Run:
         return sequence_diagram(self.conversation, total=self.statistics.sent)
 
 
+Launch = Callable[[Scope, Runtime], None]
+"""Sets out the first messages of a run; by the owner of the engine."""
+
+
 class Running:
     """One run under way: begins it, waits for it, ends it, in any host."""
 
-    def __init__(
-        self, node: Node, message: Message | str, runtime: Runtime | None, limits: Limits
-    ) -> None:
-        """Check that the run can begin; nothing is started yet.
-
-        Raises:
-            UsageError: If the network has no entry for the message, or cannot be started.
-            UnknownAgent: If the message's receiver is nobody here.
-        """
+    def __init__(self, node: Node, runtime: Runtime | None, limits: Limits, launch: Launch) -> None:
+        """Nothing is started yet."""
         self._node = node
-        self._message = as_message(message)
-        self._target = _target(node, self._message)
+        self._launch = launch
         self._starts = node.cell is None
         self._runtime = runtime
         self._scope = Scope(limits)
@@ -184,14 +180,7 @@ class Running:
             self._timer = runtime.engine.call_later(
                 scope.limits.timeout, partial(scope.end, "timeout")
             )
-        accept(
-            self._target,
-            self._message,
-            None,
-            sink=Outputs(scope),
-            scope=scope,
-            runtime=runtime,
-        )
+        self._launch(scope, runtime)
         self._changed()
 
     def _end(self, changed: Callable[[], None]) -> None:
@@ -222,7 +211,7 @@ class Running:
         cell = self._node.cell
         if not self._starts:
             return self._scope.quiet or cell is None or cell.idles(self._scope)
-        return cell is None or (self._scope.ended is not None and cell.over())
+        return cell is None or cell.over()
 
     def _result(self) -> Run:
         runtime = self._runtime
@@ -371,17 +360,28 @@ class _LoopEvent:
         self._event.clear()
 
 
-def _target(node: Node, message: Message) -> Node:
-    """Whom the run's message is for: its receiver, else the network itself."""
+def launch_message(node: Node, message: Message | str) -> Launch:
+    """Begin a run with a message: to its receiver, else to the network's entries.
+
+    Raises:
+        UsageError: If the network has no entry for the message.
+        UnknownAgent: If the message's receiver is nobody here.
+    """
+    message = as_message(message)
+    target = node
     if message.receiver is not None:
-        return node.inside(message.receiver)
-    if node.is_network and not node.takes(message.method):
+        target = node.inside(message.receiver)
+    elif not node.takes(message.method):
         msg = (
             f"The network {node.path!r} has no entry, so nobody in it would take the message. "
             "Give it entry=…, or the message a receiver: Message(…, receiver='name')."
         )
         raise UsageError(msg)
-    return node
+
+    def launch(scope: Scope, runtime: Runtime) -> None:
+        accept(target, message, None, sink=Outputs(scope), scope=scope, runtime=runtime)
+
+    return launch
 
 
 def _host_of_sync_words() -> Runtime:

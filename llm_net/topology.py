@@ -238,6 +238,14 @@ class NetworkNode(Node):
         self.check_entry()
         return any(self.members[name].takes(method) for name in self.entry)
 
+    def handles(self, method: str) -> bool:
+        """Whether the network itself or one of its entries declares a handler for this method."""
+        if method in self.behaviour.handlers:
+            return True
+        return any(
+            self.members[name].handles(method) for name in self.entry if name in self.members
+        )
+
     def check_entry(self) -> None:
         """Refuse entries that are no members.
 

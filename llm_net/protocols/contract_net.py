@@ -1,0 +1,629 @@
+"""The contract net: call for proposals, award to one, have the work done.
+
+Floor 5. One negotiation is a state machine on the engine's thread. What it hears are replies,
+failures and deadlines; what it says goes out in the initiator's name.
+
+    calling --(all answered | deadline)--> awarding --> executing --> done
+                                              |             |  failure or silence: next best
+                                              |             +--> failed, expired
+                                              +--> no_bids, rejected_all
+
+Invariants: at most one award is live; every proposer hears exactly one of accept and reject.
+
+Source: Smith, "The Contract Net Protocol", IEEE Transactions on Computers, 1980; FIPA SC00029H.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+from llm_net.address import Address
+from llm_net.agent import GenAgent
+from llm_net.cell import Cell, accept
+from llm_net.diagram import sequence_diagram
+from llm_net.errors import LLMNetError, ProtocolError, UsageError
+from llm_net.message import Message
+from llm_net.network import GenNetwork
+from llm_net.node import Node
+from llm_net.protocols.performatives import (
+    AcceptProposal,
+    Cancel,
+    Cfp,
+    Failure,
+    Inform,
+    NotUnderstood,
+    Propose,
+    Refuse,
+    RejectProposal,
+)
+from llm_net.ref import AgentRef
+from llm_net.run import Run, Running, RunStream
+from llm_net.runtime import Runtime
+from llm_net.scope import Limits, Scope
+
+__all__ = ["Award", "ContractNet", "Outcome", "Status", "lowest_price"]
+
+Status = Literal["done", "no_bids", "rejected_all", "failed", "expired", "cancelled"]
+Award = Callable[[Sequence[Propose]], Propose | None]
+Participant = GenAgent | AgentRef | Address | str
+
+
+def lowest_price(proposals: Sequence[Propose]) -> Propose | None:
+    """The proposal with the lowest price; of equals the one that came first."""
+    return min(proposals, key=lambda proposal: proposal.price, default=None)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a contract net ended.
+
+    Attributes:
+        status: `done`; `no_bids` (nobody proposed in time); `rejected_all` (the award chose none);
+            `failed` (everybody who was awarded it failed); `expired` (the last of them did not
+            answer in time); `cancelled`.
+        winner: The name of the participant that did the work, if it is done.
+        result: What the winner informed us of.
+        refused: By name, who did not bid, and what it said: a refusal, an answer that was not
+            understood, a failure; None if it said nothing.
+        late: By name, bids that came after the deadline.
+        failed: By name, who was awarded the task and failed: its failure or error; None if it was
+            silent.
+        proposals: By name, the bids that came in time.
+    """
+
+    status: Status
+    winner: str | None = None
+    result: Message | None = None
+    refused: Mapping[str, Message | LLMNetError | None] = field(default_factory=dict)
+    late: Mapping[str, Propose] = field(default_factory=dict)
+    failed: Mapping[str, Message | LLMNetError | None] = field(default_factory=dict)
+    proposals: Mapping[str, Propose] = field(default_factory=dict)
+    conversation: tuple[tuple[Message, Address | None], ...] = ()
+
+    def to_mermaid(self) -> str:
+        """The sequence diagram of what happened, in Mermaid."""
+        return sequence_diagram(self.conversation)
+
+
+class ContractNet:
+    """Awards a task to one of several agents by their bids, and has it done.
+
+    Participants answer in their handlers `cfp` (with `Propose`, `Refuse`; anything else is not
+    understood), `accept_proposal` (with `Inform`, a text, or `Failure`), and, if they care,
+    `reject_proposal`, `not_understood` and `cancel`.
+
+    ```python
+    from llm_net import GenAgent, GenNetwork
+    from llm_net.protocols import AcceptProposal, Cfp, ContractNet, Propose
+
+    class Painter(GenAgent):
+        blocking = False
+        rate: float
+
+        def cfp(self, message: Cfp) -> Propose:
+            return Propose.reply(message, price=self.rate * 8)
+
+        def accept_proposal(self, message: AcceptProposal) -> str:
+            return "The shed is blue."
+
+    town = GenNetwork(
+        name="town",
+        agents=[
+            GenAgent(name="manager"),
+            Painter(name="ann", rate=40),
+            Painter(name="bob", rate=35),
+        ],
+    )
+    outcome = ContractNet(town, initiator="manager").run("Paint the shed.")
+    print(outcome.status, outcome.winner, outcome.result.body)
+    ```
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a rule of the protocol
+        self,
+        network: GenNetwork,
+        *,
+        initiator: Participant,
+        participants: Iterable[Participant] | None = None,
+        deadline: float = 60.0,
+        result_deadline: float = 300.0,
+        award: Award = lowest_price,
+        grace: float | None = None,
+    ) -> None:
+        """Set the rules; nothing is started.
+
+        Args:
+            network: Where the agents are. It is started for a run if it is not live, and then
+                stopped after it.
+            initiator: Whose name the messages go out in; it needs no handlers.
+            participants: Who is called. Default: the members with a `cfp` handler, networks whose
+                entry has one among them.
+            deadline: Seconds for the bids, on the runtime's clock.
+            result_deadline: Seconds for the one who is awarded the task, then for the next best.
+            award: Which of the proposals that came in time, in the order they came, gets the task;
+                None for none of them.
+            grace: Seconds, after all else is over, to hear late bids from those who are still at
+                their answer; then they are let go. Default: `deadline` once more.
+
+        Raises:
+            UnknownAgent: If a name is nobody's.
+            UsageError: If a deadline is no time, or a participant takes part twice.
+        """
+        limits = {
+            "deadline": deadline,
+            "result_deadline": result_deadline,
+            "grace": deadline if grace is None else grace,
+        }
+        for name, seconds in limits.items():
+            if not seconds > 0:
+                msg = f"{name}={seconds} leaves no time to answer: give seconds above 0."
+                raise UsageError(msg)
+        self._network = network
+        place = network.__node__()
+        self._initiator = _inside(place, initiator)
+        if participants is None:
+            nodes = [node for node in place.inner() if node.handles("cfp")]
+            self._participants = [node for node in nodes if node is not self._initiator]
+        else:
+            self._participants = [_inside(place, participant) for participant in participants]
+            if len(set(map(id, self._participants))) < len(self._participants):
+                msg = "A participant is named twice: each may bid once."
+                raise UsageError(msg)
+        self._limits = limits
+        self._award = award
+        self._open: set[_Negotiation] = set()
+
+    def run(self, task: Cfp | str, *, runtime: Runtime | None = None) -> Outcome:
+        """Negotiate a task, and wait for the outcome.
+
+        Args:
+            task: What is to be done: a text, or a call with fields of its own.
+            runtime: Where a network that is not live runs; default as for `network.run`.
+
+        Raises:
+            UsageError: If the network is live elsewhere, or cannot be started.
+            ProtocolError: If `award` raised, or gave what was not proposed.
+        """
+        negotiation, running = self._prepare(task, runtime)
+        try:
+            running.run()
+        except BaseException:
+            running.abort()
+            raise
+        finally:
+            self._open.discard(negotiation)
+        return negotiation.outcome(running.finish())
+
+    async def arun(self, task: Cfp | str, *, runtime: Runtime | None = None) -> Outcome:
+        """As `run`, on the running event loop."""
+        negotiation, running = self._prepare(task, runtime)
+        try:
+            await running.arun()
+        except BaseException:
+            await running.aabort()
+            raise
+        finally:
+            self._open.discard(negotiation)
+        return negotiation.outcome(await running.afinish())
+
+    def stream(self, task: Cfp | str, *, runtime: Runtime | None = None) -> Negotiating:
+        """As `run`, but iterate over every message when it is sent; `.outcome` then has the end."""
+        negotiation, running = self._prepare(task, runtime)
+        return Negotiating(running, negotiation)
+
+    def cancel(self) -> None:
+        """End the open negotiations; from any thread. Whoever is at work hears `Cancel`."""
+        for negotiation in list(self._open):
+            negotiation.cancel()
+
+    def _prepare(self, task: Cfp | str, runtime: Runtime | None) -> tuple[_Negotiation, Running]:
+        call = task if isinstance(task, Cfp) else Cfp(task)
+        negotiation = _Negotiation(
+            call,
+            self._initiator,
+            self._participants,
+            limits=self._limits,
+            award=self._award,
+        )
+        self._open.add(negotiation)
+        running = Running(self._network.__node__(), runtime, Limits(), negotiation.launch)
+        return negotiation, running
+
+
+class Negotiating(RunStream):
+    """Iterates over the messages of a contract net as they are sent."""
+
+    def __init__(self, running: Running, negotiation: _Negotiation) -> None:
+        super().__init__(running)
+        self._negotiation = negotiation
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended.
+
+        Raises:
+            UsageError: If it is not over yet.
+            ProtocolError: If `award` raised, or gave what was not proposed.
+        """
+        return self._negotiation.outcome(self.run)
+
+
+class _Branch:
+    """The negotiation with one participant; takes its replies to the call, then to the award."""
+
+    def __init__(self, negotiation: _Negotiation, node: Node) -> None:
+        self._negotiation = negotiation
+        self.node = node
+        self.name = node.name
+        self.proposal: Propose | None = None
+        self.settled = False
+        """Whether the participant has answered the call."""
+        self.awarded = False
+        self.finished = False
+        """Whether nothing it says can change the outcome any more."""
+        self.targets: tuple[Cell, ...] = ()
+        self.expired = False
+
+    def expect(self, count: int) -> None:
+        """Several entries of one participant speak with one voice."""
+
+    def take(self, reply: Message) -> bool:
+        """Hear a reply; nothing that is said in a negotiation becomes a dead letter."""
+        self._negotiation.heard(self, reply)
+        return True
+
+    def ended(self, error: LLMNetError | None) -> None:
+        """A turn is over; without an error, the reply may still come in a message of its own."""
+        if error is not None:
+            self._negotiation.broke(self, error)
+
+
+class _Negotiation:
+    """One run of the protocol; all but `cancel` by the owner of the engine."""
+
+    def __init__(
+        self,
+        call: Cfp,
+        initiator: Node,
+        participants: Sequence[Node],
+        *,
+        limits: Mapping[str, float],
+        award: Award,
+    ) -> None:
+        self._call = call
+        self._initiator = initiator
+        self._branches = [_Branch(self, node) for node in participants]
+        self._limits = limits
+        self._award = award
+        self._phase: Literal["new", "calling", "executing", "over"] = "new"
+        self._bids: list[_Branch] = []
+        self._winner: _Branch | None = None
+        self._status: Status = "cancelled"
+        self._result: Message | None = None
+        self._refused: dict[str, Message | LLMNetError | None] = {}
+        self._late: dict[str, Propose] = {}
+        self._failed: dict[str, Message | LLMNetError | None] = {}
+        self._error: Exception | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ids: list[str] = []
+        self._scope: Scope | None = None
+        self._runtime: Runtime | None = None
+        self._cell: Cell | None = None
+        self._wants_cancel = False
+
+    def outcome(self, run: Run) -> Outcome:
+        """How it ended.
+
+        Raises:
+            ProtocolError: If the award went wrong.
+        """
+        if self._error is not None:
+            raise self._error
+        winner = self._winner
+        return Outcome(
+            status=self._status,
+            winner=winner.name if winner is not None and self._status == "done" else None,
+            result=self._result,
+            refused=self._refused,
+            late=self._late,
+            failed=self._failed,
+            proposals={b.name: b.proposal for b in self._branches if b.proposal is not None},
+            conversation=run.conversation,
+        )
+
+    # -- what it hears
+
+    def launch(self, scope: Scope, runtime: Runtime) -> None:
+        """Call for proposals."""
+        self._scope = scope
+        self._runtime = runtime
+        self._cell = self._initiator.cell
+        scope.open += 1  # the run is not quiet before the outcome
+        self._phase = "calling"
+        if self._wants_cancel:
+            self._conclude("cancelled")
+            return
+        self._limit("deadline", self._evaluate)
+        for branch in self._branches:
+            self._say(branch, type(self._call)(**_content(self._call)), answers=True)
+        self._look()
+
+    def cancel(self) -> None:
+        """Stop it where it stands; any thread."""
+        self._wants_cancel = True
+        if self._runtime is not None:
+            self._runtime.engine.run(partial(self._conclude, "cancelled"))
+
+    def heard(self, branch: _Branch, reply: Message) -> None:
+        """A participant said something."""
+        if branch.awarded:
+            self._heard_of_work(branch, reply)
+        elif self._phase == "calling":
+            self._heard_bid(branch, reply)
+        elif isinstance(reply, Propose) and not branch.settled:
+            branch.settled = True
+            self._late[branch.name] = reply
+            self._refused.pop(branch.name, None)
+            self._tell(branch, RejectProposal.reply(reply, "late"))
+        elif isinstance(reply, (Refuse, Failure)) and branch in self._bids:
+            # It withdrew while another was at work: it is no next best any more.
+            self._bids.remove(branch)
+            self._refused[branch.name] = reply
+
+    def broke(self, branch: _Branch, error: LLMNetError) -> None:
+        """A participant failed or stopped in the middle of a turn of this negotiation."""
+        if branch.awarded:
+            self._work_failed(branch, error)
+        elif self._phase == "calling" and not branch.settled:
+            branch.settled = True
+            self._refused[branch.name] = error
+            self._look()
+
+    def _heard_bid(self, branch: _Branch, reply: Message) -> None:
+        if isinstance(reply, Propose) and not branch.settled:
+            branch.settled = True
+            branch.proposal = reply
+            self._bids.append(branch)
+        elif isinstance(reply, Propose):
+            self._tell(branch, NotUnderstood.reply(reply, "you have answered already"))
+        elif isinstance(reply, Refuse) and branch in self._bids:
+            self._bids.remove(branch)  # withdrawn before the award
+            branch.proposal = None
+            self._refused[branch.name] = reply
+        elif not branch.settled:
+            branch.settled = True
+            self._refused[branch.name] = reply
+            if not isinstance(reply, (Refuse, NotUnderstood, Failure)):
+                said = "a call for proposals is answered by propose or refuse"
+                self._tell(branch, NotUnderstood.reply(reply, said))
+        self._look()
+
+    def _heard_of_work(self, branch: _Branch, reply: Message) -> None:
+        if branch.finished:
+            return
+        if isinstance(reply, (Failure, Refuse, NotUnderstood)):
+            self._work_failed(branch, reply)
+        elif isinstance(reply, Inform) or reply.method == "response":
+            branch.finished = True
+            self._result = reply if isinstance(reply, Inform) else _inform(reply)
+            self._conclude("done")
+        else:
+            said = "an accepted proposal is answered by inform or failure"
+            self._tell(branch, NotUnderstood.reply(reply, said))
+            self._work_failed(branch, reply)
+
+    # -- what it decides
+
+    def _look(self) -> None:
+        if self._phase == "calling" and all(branch.settled for branch in self._branches):
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        """The call is over: all have answered, or the deadline has passed."""
+        if self._phase != "calling":
+            return
+        self._phase = "executing"
+        for branch in self._branches:
+            if not branch.settled:
+                self._refused[branch.name] = None
+        if not self._bids:
+            self._conclude("no_bids")
+        else:
+            self._award_best("rejected_all")
+
+    def _award_best(self, otherwise: Status) -> None:
+        """Award the task to the best of the bids that are left."""
+        by_id = {id(b.proposal): b for b in self._bids}
+        chosen = None
+        if self._bids:
+            try:
+                chosen = self._award([b.proposal for b in self._bids if b.proposal is not None])
+            except Exception as error:  # noqa: BLE001 - the user's rule; its caller gets it
+                self._error = ProtocolError(f"The award rule raised {type(error).__name__}: {error}")
+                self._error.__cause__ = error
+        if chosen is not None and id(chosen) not in by_id:
+            self._error = ProtocolError(
+                f"The award rule gave {chosen!r:.120}, which is none of the proposals it was given. "
+                "Return one of them, or None."
+            )
+        if self._error is not None or chosen is None:
+            self._conclude(otherwise)
+            return
+        branch = by_id[id(chosen)]
+        self._bids.remove(branch)
+        branch.awarded = True
+        self._winner = branch
+        self._limit("result_deadline", partial(self._silent, branch))
+        self._say(branch, AcceptProposal.reply(chosen), answers=True)
+
+    def _silent(self, branch: _Branch) -> None:
+        if branch.finished or self._phase != "executing":
+            return
+        branch.finished = True
+        self._failed[branch.name] = None
+        self._let_go(branch)
+        self._award_best("expired")
+
+    def _work_failed(self, branch: _Branch, why: Message | LLMNetError) -> None:
+        if branch.finished or self._phase != "executing":
+            return
+        branch.finished = True
+        self._failed[branch.name] = why
+        self._award_best("failed")
+
+    def _conclude(self, status: Status) -> None:
+        if self._phase == "over":
+            return
+        scope = self._scope
+        assert scope is not None
+        self._phase = "over"
+        self._status = status
+        self._stop_timer()
+        if status == "cancelled":
+            if self._winner is not None and not self._winner.finished:
+                self._let_go(self._winner)
+            self._let_late_go()
+        for branch in self._bids:
+            assert branch.proposal is not None
+            self._tell(branch, RejectProposal.reply(branch.proposal))
+        self._bids.clear()
+        changed = scope.changed
+
+        def quiet() -> None:
+            if scope.quiet:
+                self._stop_timer()
+                self._forget()
+            if changed is not None:
+                changed()
+
+        scope.changed = quiet
+        # The run goes on until it is quiet, so that late bids are heard and last words handled.
+        self._limit("grace", self._let_late_go)
+        scope.close()
+
+    def _let_late_go(self) -> None:
+        """Wait no longer for those who have not answered the call."""
+        assert self._scope is not None
+        self._forget()
+        self._limit("result_deadline", partial(self._scope.end, "result_deadline"))
+        for branch in self._branches:
+            if not branch.settled and not branch.awarded:
+                self._forsake(branch)
+
+    def _forget(self) -> None:
+        if self._cell is not None:
+            for asked in self._ids:
+                self._cell.conversations.pop(asked, None)
+
+    # -- what it says
+
+    def _say(self, branch: _Branch, message: Message, *, answers: bool = False) -> None:
+        """Say something in the initiator's name, in this negotiation's run."""
+        assert self._runtime is not None
+        if answers and self._cell is not None:
+            # The answer may come as the reply, or later as a message of its own.
+            self._cell.conversations[message.id] = branch
+            self._ids.append(message.id)
+        accept(
+            branch.node,
+            message.model_copy(update={"role": self._initiator.agent.role}),
+            None,
+            sender=self._cell,
+            sink=branch if answers else _Ignored(),
+            scope=self._scope,
+            runtime=self._runtime,
+        )
+
+    def _tell(self, branch: _Branch, message: Message) -> None:
+        """Say something that a participant hears only if it has a handler for it."""
+        if branch.node.is_live and branch.node.handles(message.method):
+            self._say(branch, message)
+
+    def _let_go(self, branch: _Branch) -> None:
+        """Cancel the work of one who was awarded the task."""
+        self._forsake(branch)
+        assert branch.proposal is not None
+        if not branch.expired:
+            self._tell(branch, Cancel.reply(branch.proposal))
+
+    def _forsake(self, branch: _Branch) -> None:
+        """End its open turn; one on a thread cannot be ended, and then it hears nothing more."""
+        for cell in branch.targets:
+            if cell.forsake(branch):
+                branch.expired = True
+
+    # -- time
+
+    def _limit(self, name: str, call: Callable[[], None]) -> None:
+        self._stop_timer()
+        assert self._runtime is not None
+        engine = self._runtime.engine
+        engine.held += 1
+
+        def fire() -> None:
+            self._stop_timer()
+            call()
+
+        self._timer = engine.call_later(self._limits[name], fire)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            assert self._runtime is not None
+            self._timer.cancel()
+            self._timer = None
+            self._runtime.engine.held -= 1
+
+
+class _Ignored:
+    """Takes what is answered to last words, which asked for no answer."""
+
+    expired = False
+
+    def __init__(self) -> None:
+        self.targets: tuple[Any, ...] = ()
+
+    def expect(self, count: int) -> None:
+        """Nothing is expected."""
+
+    def take(self, reply: Message) -> bool:  # noqa: ARG002 - see the class
+        """Take it, and let it be."""
+        return True
+
+    def ended(self, error: LLMNetError | None) -> None:
+        """Nobody waits."""
+
+
+def _inside(network: Node, participant: Participant) -> Node:
+    """The node of an agent of the network, named in any way."""
+    address = Address.of(participant)
+    node = network.inside(address)
+    if node is network or network not in node.upwards():
+        msg = (
+            f"{address.path!r} is not an agent of the network {network.path!r}, in which the "
+            "contract net is held. Add it, or name another."
+        )
+        raise UsageError(msg)
+    return node
+
+
+def _content(call: Cfp) -> dict[str, Any]:
+    """The fields of a call, without those that each copy has of its own."""
+    own = {"id", "created_at", "sender", "receiver", "reply_to_id"}
+    return {name: getattr(call, name) for name in type(call).model_fields if name not in own}
+
+
+def _inform(reply: Message) -> Inform:
+    """A bare text as what it means in answer to an award."""
+    return Inform(
+        reply.body,
+        role=reply.role,
+        sender=reply.sender,
+        receiver=reply.receiver,
+        reply_to=reply.reply_to or reply.reply_to_id,
+    )
+
+
