@@ -21,6 +21,8 @@ from llm_net.errors import (
     UsageError,
 )
 from llm_net.instrument import Instrument
+from llm_net.llm.model import Completion, Request, ToolCall, Usage
+from llm_net.llm.module_llm import ModuleLLM
 from llm_net.mailbox import DeadLetter, Envelope
 from llm_net.message import Message, Method, Role
 from llm_net.network import GenNetwork
@@ -37,6 +39,7 @@ __all__ = [
     "AnswerError",
     "AskCycle",
     "AskTimeout",
+    "Completion",
     "DeadLetter",
     "DeliveryError",
     "Envelope",
@@ -51,14 +54,18 @@ __all__ = [
     "ModelCallError",
     "ModelError",
     "ModelSetupError",
+    "ModuleLLM",
     "NoHandler",
     "ProtocolError",
+    "Request",
     "Role",
     "Run",
     "Runtime",
     "Statistics",
     "Supervision",
+    "ToolCall",
     "UnknownAgent",
     "UnscriptedCall",
+    "Usage",
     "UsageError",
 ]

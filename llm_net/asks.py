@@ -52,13 +52,15 @@ class Ask:
         """So many turns may reply."""
         self._open += count
 
-    def take(self, reply: Message) -> bool:
-        """Take the first reply; later ones are not wanted."""
-        if self.done:
-            return False
+    @property
+    def wants(self) -> bool:
+        """Only the first reply is wanted."""
+        return not self.done
+
+    def take(self, reply: Message) -> None:
+        """Take the first reply."""
         self.reply = reply
         self._settle()
-        return True
 
     def ended(self, error: LLMNetError | None) -> None:
         """One turn is over; when the last is, there will be no reply any more."""
@@ -111,13 +113,15 @@ class Stream:
         """So many turns may reply."""
         self._open += count
 
-    def take(self, reply: Message) -> bool:
-        """Take a reply, unless the reader has left."""
-        if self.expired:
-            return False
+    @property
+    def wants(self) -> bool:
+        """Every reply is wanted, until the reader leaves."""
+        return not self.expired
+
+    def take(self, reply: Message) -> None:
+        """Take a reply."""
         self.replies.append(reply)
         self.wake()
-        return True
 
     def ended(self, error: LLMNetError | None) -> None:
         """One turn is over; with the last one the stream ends."""
@@ -141,10 +145,14 @@ class Outputs:
     def expect(self, count: int) -> None:
         """Any number of replies is welcome."""
 
-    def take(self, reply: Message) -> bool:
+    @property
+    def wants(self) -> bool:
         """Every reply is an output."""
-        self._scope.outputs.append(reply)
         return True
+
+    def take(self, reply: Message) -> None:
+        """Take an output."""
+        self._scope.outputs.append(reply)
 
     def ended(self, error: LLMNetError | None) -> None:
         """The scope itself knows when the run is over."""

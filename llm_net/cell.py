@@ -831,13 +831,9 @@ class Cell(pykka.Actor):
         scope = turn.scope
         sink = envelope.sink
         self.sent += 1
-        if sink is not None and sink.take(reply):
-            scope.sent += 1
-            scope.delivered += 1
-            if scope.tap is not None:
-                scope.tap(reply)
-            if scope.record is not None:
-                scope.note(reply, reply.receiver)
+        if sink is not None and sink.wants:
+            scope.taken(reply)
+            sink.take(reply)
             if self.runtime.instruments:
                 taken = Envelope(reply, scope, envelope.hops + 1, overheard=False)
                 self.runtime.observe("send", taken, "")
@@ -1193,9 +1189,10 @@ def accept(
         writer = sender.node.address
     if cell is not None and cell.conversations:
         listener = cell.conversations.get(message.reply_to_id or "")
-        if listener is not None and listener.take(message.filled(writer, node.address)):
-            scope.sent += 1
-            scope.delivered += 1
+        reply = message.filled(writer, node.address)
+        if listener is not None and listener.wants:
+            scope.taken(reply)
+            listener.take(reply)
             return
     doors = node.doors(message.method)
     envelope = Envelope(

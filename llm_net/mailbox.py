@@ -34,12 +34,21 @@ class Reason(StrEnum):
 class Sink(Protocol):
     """Where the replies to one asked message go."""
 
-    def take(self, reply: Message) -> bool:
-        """Accept a reply, or say False if it comes too late to be wanted here."""
+    @property
+    def wants(self) -> bool:
+        """Whether the next reply belongs here; else it goes its own way."""
+        ...
+
+    def take(self, reply: Message) -> None:
+        """Accept a reply that is wanted."""
         ...
 
     def ended(self, error: LLMNetError | None) -> None:
         """One of the turns that the message caused is over; no reply will come of it."""
+        ...
+
+    def expect(self, count: int) -> None:
+        """The message went to so many receivers."""
         ...
 
     @property

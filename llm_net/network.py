@@ -13,7 +13,7 @@ import networkx as nx
 from pydantic import SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 from llm_net.agent import LIBRARY, GenAgent
-from llm_net.diagram import Box, flow_chart, svg
+from llm_net.diagram import Box, flow_chart
 from llm_net.directory import Directory
 from llm_net.errors import UsageError
 from llm_net.life import join_live
@@ -23,6 +23,7 @@ from llm_net.routing import Filter
 from llm_net.run import AsyncRunStream, Run, Running, RunStream, launch_message
 from llm_net.runtime import Runtime
 from llm_net.scope import Limits
+from llm_net.svg import network_svg
 from llm_net.topology import NetworkNode, names
 
 __all__ = ["GenNetwork"]
@@ -423,7 +424,7 @@ class GenNetwork(GenAgent):
 
     def to_svg(self) -> str:
         """The network as an SVG picture that a browser opens."""
-        return svg(_box(self._place))
+        return network_svg(_box(self._place))
 
 
 def _name(agent: str | GenAgent) -> str:

@@ -522,14 +522,14 @@ class _Lost:
     def __init__(self, future: AskFuture) -> None:
         self._future = future
         self.expired = False
+        self.wants = False
         self.targets: tuple[Any, ...] = ()
 
     def expect(self, count: int) -> None:
         """One turn makes the call."""
 
-    def take(self, reply: Message) -> bool:  # noqa: ARG002 - a call has no replies
+    def take(self, reply: Message) -> None:
         """A call has no replies."""
-        return False
 
     def ended(self, error: BaseException | None) -> None:
         """The turn is over."""

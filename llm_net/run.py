@@ -26,6 +26,7 @@ from llm_net.node import Node
 from llm_net.ref import as_message
 from llm_net.runtime import Runtime
 from llm_net.scope import Limits, Scope, Statistics
+from llm_net.svg import sequence_svg
 
 __all__ = ["AsyncRunStream", "Launch", "Run", "RunStream", "Running", "launch_message"]
 
@@ -62,6 +63,10 @@ class Run:
     def to_mermaid(self) -> str:
         """The run's sequence diagram, in Mermaid; at most its first 500 messages."""
         return sequence_diagram(self.conversation, total=self.statistics.sent)
+
+    def to_svg(self) -> str:
+        """The run's sequence diagram, as an SVG picture; at most its first 500 messages."""
+        return sequence_svg(self.conversation)
 
 
 Launch = Callable[[Scope, Runtime], None]
@@ -106,7 +111,7 @@ class Running:
         done = (lambda: self.over) if until is None else (lambda: self.over or until())
         while not engine.wait(done, event, PROGRESS_S if progress else None):
             self._show_progress()
-        if progress:
+        if progress and self.over:
             self._show_progress(end="\n")
 
     def finish(self) -> Run:
@@ -132,7 +137,7 @@ class Running:
             await event.wait(PROGRESS_S if progress else None)
             if progress:
                 self._show_progress()
-        if progress:
+        if progress and self.over:
             self._show_progress(end="\n")
 
     async def afinish(self) -> Run:
@@ -246,8 +251,9 @@ class Running:
 class RunStream:
     """Iterates over every message of a run as it is sent; then `run` says what came of it."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, *, progress: bool = False) -> None:
         self._running = running
+        self._progress = progress
         self._sent: deque[Message] = deque()
         self._result: Run | None = None
         self._messages = self._iterate()
@@ -261,7 +267,7 @@ class RunStream:
         running = self._running
         try:
             while True:
-                running.run(until=lambda: bool(self._sent))
+                running.run(progress=self._progress, until=lambda: bool(self._sent))
                 while self._sent:
                     yield self._sent.popleft()
                 if running.over:

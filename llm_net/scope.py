@@ -160,6 +160,15 @@ class Scope:
             if self.changed is not None:
                 self.changed()
 
+    def taken(self, reply: Message) -> None:
+        """A reply reached whoever waited for it, without a mailbox."""
+        self.sent += 1
+        self.delivered += 1
+        if self.tap is not None:
+            self.tap(reply)
+        if self.record is not None:
+            self.note(reply, reply.receiver)
+
     def note(self, message: Message, receiver: Address | None) -> None:
         """Keep the message for the run's sequence diagram."""
         assert self.record is not None

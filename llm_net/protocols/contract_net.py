@@ -44,6 +44,7 @@ from llm_net.ref import AgentRef
 from llm_net.run import Run, Running, RunStream
 from llm_net.runtime import Runtime
 from llm_net.scope import Limits, Scope
+from llm_net.svg import sequence_svg
 
 __all__ = ["Award", "ContractNet", "Outcome", "Status", "lowest_price"]
 
@@ -87,6 +88,10 @@ class Outcome:
     def to_mermaid(self) -> str:
         """The sequence diagram of what happened, in Mermaid."""
         return sequence_diagram(self.conversation)
+
+    def to_svg(self) -> str:
+        """The sequence diagram of what happened, as an SVG picture that a browser opens."""
+        return sequence_svg(self.conversation)
 
 
 class ContractNet:
@@ -210,10 +215,12 @@ class ContractNet:
             self._open.discard(negotiation)
         return negotiation.outcome(await running.afinish())
 
-    def stream(self, task: Cfp | str, *, runtime: Runtime | None = None) -> Negotiating:
+    def stream(
+        self, task: Cfp | str, *, runtime: Runtime | None = None, progress: bool = False
+    ) -> Negotiating:
         """As `run`, but iterate over every message when it is sent; `.outcome` then has the end."""
         negotiation, running = self._prepare(task, runtime)
-        return Negotiating(running, negotiation)
+        return Negotiating(running, negotiation, progress=progress)
 
     def cancel(self) -> None:
         """End the open negotiations; from any thread. Whoever is at work hears `Cancel`."""
@@ -237,8 +244,10 @@ class ContractNet:
 class Negotiating(RunStream):
     """Iterates over the messages of a contract net as they are sent."""
 
-    def __init__(self, running: Running, negotiation: _Negotiation) -> None:
-        super().__init__(running)
+    def __init__(
+        self, running: Running, negotiation: _Negotiation, *, progress: bool = False
+    ) -> None:
+        super().__init__(running, progress=progress)
         self._negotiation = negotiation
 
     @property
@@ -267,14 +276,15 @@ class _Branch:
         """Whether nothing it says can change the outcome any more."""
         self.targets: tuple[Cell, ...] = ()
         self.expired = False
+        self.wants = True
+        """Nothing that is said in a negotiation becomes a dead letter."""
 
     def expect(self, count: int) -> None:
         """Several entries of one participant speak with one voice."""
 
-    def take(self, reply: Message) -> bool:
-        """Hear a reply; nothing that is said in a negotiation becomes a dead letter."""
+    def take(self, reply: Message) -> None:
+        """Hear a reply."""
         self._negotiation.heard(self, reply)
-        return True
 
     def ended(self, error: LLMNetError | None) -> None:
         """A turn is over; without an error, the reply may still come in a message of its own."""
@@ -582,6 +592,7 @@ class _Ignored:
     """Takes what is answered to last words, which asked for no answer."""
 
     expired = False
+    wants = True
 
     def __init__(self) -> None:
         self.targets: tuple[Any, ...] = ()
@@ -589,9 +600,8 @@ class _Ignored:
     def expect(self, count: int) -> None:
         """Nothing is expected."""
 
-    def take(self, reply: Message) -> bool:  # noqa: ARG002 - see the class
+    def take(self, reply: Message) -> None:
         """Take it, and let it be."""
-        return True
 
     def ended(self, error: LLMNetError | None) -> None:
         """Nobody waits."""
