@@ -20,34 +20,21 @@ if TYPE_CHECKING:
 
     from llm_net.message import Message
 
-__all__ = ["Address", "Addressee", "Reference"]
-
-
-class Reference(Protocol):
-    """The words of a reference to a live agent."""
-
-    def tell(self, message: Message | str) -> None: ...
-    async def atell(self, message: Message | str) -> None: ...
-    def ask(self, message: Message | str, *, timeout: float | None = ...) -> Any: ...
-    async def aask(self, message: Message | str, *, timeout: float | None = ...) -> Any: ...
-    def stream(
-        self, message: Message | str, *, timeout: float | None = ...
-    ) -> Iterator[Message]: ...
-    def astream(
-        self, message: Message | str, *, timeout: float | None = ...
-    ) -> AsyncIterator[Message]: ...
-    def stop(self) -> Any: ...
-    def is_alive(self) -> bool: ...
-    def proxy(self) -> Any: ...
+__all__ = ["Address", "Addressee"]
 
 
 class Addressee(Protocol):
     """What an address is bound to: the place of an agent, with a reference while it is live."""
 
     @property
-    def ref(self) -> Reference: ...
+    def ref(self) -> Any:
+        """The agent's reference."""
+        ...
+
     @property
-    def is_live(self) -> bool: ...
+    def is_live(self) -> bool:
+        """Whether the agent runs."""
+        ...
 
 
 class Address:
@@ -76,7 +63,7 @@ class Address:
         return None if self._target is None else self._target()
 
     @property
-    def ref(self) -> Reference:
+    def ref(self) -> Any:
         """The reference of the live agent that the address leads to.
 
         Raises:
@@ -85,7 +72,7 @@ class Address:
         """
         if self._target is None:
             msg = (
-                f"The address {self.path!r} leads to no agent: it is a text, or was read from JSON. "
+                f"The address {self.path!r} leads to no agent: it is a text, or came from JSON. "
                 "It is bound when an agent handles the message that carries it; "
                 "outside of a handler use the reference that start() gave."
             )
@@ -118,11 +105,13 @@ class Address:
 
     def stream(self, message: Message | str, **options: Any) -> Iterator[Message]:
         """Iterate over all replies; see `AgentRef.stream`."""
-        return self.ref.stream(message, **options)
+        replies: Iterator[Message] = self.ref.stream(message, **options)
+        return replies
 
     def astream(self, message: Message | str, **options: Any) -> AsyncIterator[Message]:
         """Iterate over all replies; see `AgentRef.astream`."""
-        return self.ref.astream(message, **options)
+        replies: AsyncIterator[Message] = self.ref.astream(message, **options)
+        return replies
 
     def stop(self, **options: Any) -> Any:
         """Stop the agent; see `AgentRef.stop`."""
@@ -179,9 +168,7 @@ class Address:
         address = getattr(value, "__address__", None)
         if address is not None and not isinstance(value, type):
             return cast("Address", address())
-        msg = (
-            f"an address is a reference, an agent, or a path as text, not {type(value).__name__}"
-        )
+        msg = f"an address is a reference, an agent, or a path as text, not {type(value).__name__}"
         raise ValueError(msg)
 
     @classmethod

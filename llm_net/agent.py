@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llm_net.address import Address
-from llm_net.cell import Timer
 from llm_net.errors import UsageError
 from llm_net.handlers import (
     HOOKS,
@@ -27,7 +26,7 @@ from llm_net.handlers import (
 )
 from llm_net.life import go_live
 from llm_net.message import Message, Role, snake_case
-from llm_net.node import TOPOLOGY, Ear, Node
+from llm_net.node import TOPOLOGY, Cancellable, Ear, Node, Voice
 from llm_net.ref import DEFAULT, AgentRef, Default, as_message
 from llm_net.runtime import Runtime, running_runtime, shared_runtime
 from llm_net.scope import Statistics
@@ -94,8 +93,9 @@ class GenAgent(BaseModel):
     description: str = ""
     supervision: Supervision | None = Field(default=None, exclude=True, repr=False)
 
-    _node: Node
-    _random: random.Random | None
+    # Slots, which neither pydantic nor a type checker is to take for fields.
+    _node: ClassVar[Node]
+    _random: ClassVar[random.Random | None]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ARG004 - pydantic's __init__ has them
         """Give the agent its place; so copies and unpickled agents have one of their own, too."""
@@ -109,7 +109,7 @@ class GenAgent(BaseModel):
         super().__init_subclass__(**kwargs)
         ours = cls.__module__ in _OURS
         doc = "" if ours else inspect.cleandoc(cls.__dict__.get("__doc__") or "")
-        own = dict(cls.__dict__.get("__annotations__", {}))
+        own = dict(vars(cls).get("__annotations__", {}))
         for field, default in (("name", snake_case(cls.__name__)), ("description", doc)):
             if field not in cls.__dict__ and default:
                 own.setdefault(field, "str")
@@ -203,7 +203,7 @@ class GenAgent(BaseModel):
         cell = self._node.cell
         if cell is None:
             return Statistics()
-        return cell.runtime.read(cell.statistics)  # type: ignore[no-any-return]
+        return cell.runtime.read(cell.statistics)
 
     # -- life
 
@@ -242,22 +242,21 @@ class GenAgent(BaseModel):
         Raises:
             UsageError: If it is not live.
         """
-        self._cell()
+        self._voice()
         self._node.ref.stop(block=False, drain=drain)
 
     # -- speaking, from a handler
 
-    def _cell(self) -> Any:
-        node = self._node
-        cell = node.cell or node.stand_in
-        if cell is None:
-            msg = (
-                f"The agent {self.path!r} is not live, so it cannot send, emit or ask. "
-                "Start it, or the network it belongs to; to test a handler by calling it, use "
-                "llm_net.testing.collect(agent)."
-            )
-            raise UsageError(msg)
-        return cell
+    def _voice(self) -> Voice:
+        """What takes the words said by this agent: its cell's, or a test's."""
+        voice = self._node.cell or self._node.stand_in
+        if voice is not None:
+            return voice
+        raise UsageError(
+            f"The agent {self.path!r} is not live, so it cannot send, emit or ask. "
+            "Start it, or the network it belongs to; to test a handler by calling it, use "
+            "llm_net.testing.collect(agent)."
+        )
 
     def send(self, message: Message | str) -> None:
         """Send a message to its receiver.
@@ -267,11 +266,11 @@ class GenAgent(BaseModel):
         Raises:
             UsageError: If the agent is not live, or this is no message.
         """
-        self._cell().send(message)
+        self._voice().send(message)
 
     async def asend(self, message: Message | str) -> None:
         """Send a message, waiting where the mailbox makes us wait; see `send`."""
-        self._cell().send(message)
+        self._voice().send(message)
 
     def emit(self, event: str, what: Message | str) -> None:
         """Let everybody who listens to this event of ours hear a message.
@@ -285,11 +284,11 @@ class GenAgent(BaseModel):
         Raises:
             UsageError: If the agent is not live, or this is no message.
         """
-        self._cell().emit(event, what)
+        self._voice().emit(event, what)
 
     async def aemit(self, event: str, what: Message | str) -> None:
         """Emit, waiting where a mailbox makes us wait; see `emit`."""
-        self._cell().emit(event, what)
+        self._voice().emit(event, what)
 
     def ask(
         self,
@@ -316,8 +315,7 @@ class GenAgent(BaseModel):
             AskCycle: If the ask would close a circle of asks.
             AgentStopped: If the receiver has stopped, or stops before it comes to the message.
         """
-        cell = self._cell()
-        return cell.ask(receiver, as_message(message), self._seconds(timeout))  # type: ignore[no-any-return]
+        return self._voice().ask(receiver, as_message(message), self._seconds(timeout))
 
     async def aask(
         self,
@@ -327,8 +325,8 @@ class GenAgent(BaseModel):
         timeout: float | Default | None = DEFAULT,
     ) -> Message | None:
         """Ask another agent, from an async handler, and await the reply; see `ask`."""
-        cell = self._cell()
-        return await cell.aask(receiver, as_message(message), self._seconds(timeout))  # type: ignore[no-any-return]
+        voice = self._voice()
+        return await voice.aask(receiver, as_message(message), self._seconds(timeout))
 
     def _seconds(self, timeout: float | Default | None) -> float | None:
         if not isinstance(timeout, Default):
@@ -338,7 +336,7 @@ class GenAgent(BaseModel):
 
     def schedule(
         self, delay: float, message: Message | str, every: float | None = None
-    ) -> Timer:
+    ) -> Cancellable:
         """Send a message later, on the runtime's clock; to oneself, if it has no receiver.
 
         Args:
@@ -358,7 +356,7 @@ class GenAgent(BaseModel):
                 "and a period above 0."
             )
             raise UsageError(msg)
-        return self._cell().schedule(delay, message, every)  # type: ignore[no-any-return]
+        return self._voice().schedule(delay, message, every)
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the runtime's clock, in an async handler."""
@@ -415,12 +413,12 @@ class GenAgent(BaseModel):
     # -- copies
 
     def __copy__(self) -> Self:
-        return self._with_listeners(super().__copy__())
+        return self._complete(super().__copy__())
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        return self._with_listeners(super().__deepcopy__(memo))
+        return self._complete(super().__deepcopy__(memo))
 
-    def _with_listeners(self, copy: Self) -> Self:
+    def _complete(self, copy: Self) -> Self:
         """Give the copy the functions that listen here; agents that listen stay with this one."""
         with TOPOLOGY:
             for event, ears in self._node.ears.items():

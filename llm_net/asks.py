@@ -35,7 +35,17 @@ class Ask:
         wake: Called once, on the engine's thread, when done.
     """
 
-    __slots__ = ("_failure", "_open", "done", "error", "expired", "reply", "targets", "turn", "wake")
+    __slots__ = (
+        "_failure",
+        "_open",
+        "done",
+        "error",
+        "expired",
+        "reply",
+        "targets",
+        "turn",
+        "wake",
+    )
 
     def __init__(self) -> None:
         self.reply: Message | None = None

@@ -48,12 +48,12 @@ def _text(value: str) -> str:
     """A text that Mermaid shows as it is, whatever a model wrote into it."""
     short = shortened(value)
     # Mermaid reads #…; as an entity; its own syntax must not come out of a message.
-    special = "#;\"<>&{}[]()|`%:"
+    special = '#;"<>&{}[]()|`%:'
     return "".join(f"#{ord(char)};" if char in special else char for char in short)
 
 
 def flow_chart(box: Box) -> str:
-    """A network as a Mermaid flow chart; nested networks are subgraphs, parallel edges one arrow."""
+    """A network as a Mermaid flow chart: nested networks as subgraphs, parallel edges as one."""
     lines = ["flowchart LR"]
     ids: dict[tuple[int, ...], str] = {}
 
@@ -104,7 +104,7 @@ def sequence_diagram(
         path = OUTSIDE if address is None else address.path
         return names.setdefault(path, f"p{len(names)}")
 
-    arrows = []
+    arrows: list[str] = []
     for message, receiver in conversation:
         arrow = "-->>" if message.reply_to_id is not None else "->>"
         said = f": {_text(message.body)}" if message.body.strip() else ""

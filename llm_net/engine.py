@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from llm_net.errors import UsageError
 from llm_net.workers import Workers
@@ -33,7 +33,9 @@ SLICE_S = 0.001
 class Ready(Protocol):
     """A cell with mail; `serve` begins turns, or says False: it needs the running loop."""
 
-    def serve(self) -> bool: ...
+    def serve(self) -> bool:
+        """Begin turns; False if the next one needs the running loop."""
+        ...
 
 
 class Engine:
@@ -89,8 +91,8 @@ class Engine:
                     self.loop = asyncio.get_running_loop()
                 except RuntimeError:
                     msg = (
-                        "Runtime(host='loop') was started where no event loop runs. Start it inside "
-                        "of one (await agent.astart()), or use host='thread'."
+                        "Runtime(host='loop') was started where no event loop runs. Start it in "
+                        "one (await agent.astart()), or use host='thread'."
                     )
                     raise UsageError(msg) from None
                 self.thread = threading.get_ident()
@@ -115,8 +117,10 @@ class Engine:
             elif self.host == "loop":
                 self.thread = None
                 self.looping = False
-            elif not self.looping:
-                _close(loop)  # else whoever pumps closes it on leaving
+            elif self.looping:
+                loop.stop()  # and whoever pumps closes it on leaving
+            else:
+                _close(loop)
 
     def join(self) -> None:
         """Wait until the thread of a closed engine has ended, unless we are that thread."""
@@ -141,6 +145,16 @@ class Engine:
             _close(loop)
 
     # -- calls from anywhere
+
+    @property
+    def closed(self) -> bool:
+        """Whether the engine is not open."""
+        return self.loop is None
+
+    @property
+    def unattended(self) -> bool:
+        """Whether nobody drives the engine at this moment, so that nothing moves."""
+        return self.thread is None
 
     @property
     def owned(self) -> bool:
@@ -172,9 +186,7 @@ class Engine:
         else:
             self.post(call)
 
-    def wait(
-        self, done: Callable[[], bool], event: threading.Event, timeout: float | None
-    ) -> bool:
+    def wait(self, done: Callable[[], bool], event: threading.Event, timeout: float | None) -> bool:
         """Block the calling thread until `done()`; `event` is set when that may have changed.
 
         Returns:

@@ -25,6 +25,7 @@ __all__ = [
     "Place",
     "behaviour_of",
     "defining_names",
+    "is_async",
     "is_handler",
     "refuse_reserved",
 ]
@@ -107,6 +108,14 @@ def own_classes(cls: type, library: frozenset[type]) -> Iterator[type]:
             yield base
 
 
+def _own_functions(cls: type, library: frozenset[type]) -> Iterator[tuple[str, FunctionType]]:
+    """The methods a user wrote that an instance has, not those that others stand in front of."""
+    for base in own_classes(cls, library):
+        for name, member in vars(base).items():
+            if getattr(cls, name, None) is member and isinstance(member, FunctionType):
+                yield name, member
+
+
 def is_async(function: Any) -> bool:
     """Whether the function is a coroutine function or an async generator function."""
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
@@ -152,7 +161,8 @@ def _message_class(
 
 def defining_names(depth: int = 2) -> dict[str, Any]:
     """The local names where the class statement stands, for annotations kept as text."""
-    frame = sys._getframe(depth)  # noqa: SLF001 - pydantic finds a model's local names the same way
+    # As pydantic finds a model's local names; there is no public way.
+    frame = sys._getframe(depth)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "")
         if not module.startswith(("abc", "pydantic", "llm_net.")):
@@ -173,7 +183,7 @@ def refuse_reserved(cls: type, library: frozenset[type], hooks: frozenset[str]) 
     for base in own_classes(cls, library):
         fields = {
             name
-            for name, annotation in base.__dict__.get("__annotations__", {}).items()
+            for name, annotation in vars(base).get("__annotations__", {}).items()
             if "ClassVar" not in str(annotation)
         }
         for name in fields & reserved - configurable:
@@ -193,7 +203,12 @@ def refuse_reserved(cls: type, library: frozenset[type], hooks: frozenset[str]) 
 
 
 def behaviour_of(
-    cls: type, library: frozenset[type], names: Mapping[str, Any], *, blocking: bool, concurrency: int
+    cls: type,
+    library: frozenset[type],
+    names: Mapping[str, Any],
+    *,
+    blocking: bool,
+    concurrency: int,
 ) -> Behaviour:
     """The behaviour of a class.
 
@@ -210,21 +225,21 @@ def behaviour_of(
     found: dict[str, Handler] = {}
     hooks: dict[str, FunctionType] = {}
     unhandled: Handler | None = None
-    for base in own_classes(cls, library):
-        for name, member in base.__dict__.items():
-            if getattr(cls, name, None) is not member or not isinstance(member, FunctionType):
-                continue  # a class nearer to the agent's put something else in its place
-            hook = name.removeprefix("a") if name.startswith("aon_") else name
-            if hook in HOOKS:
-                # As with handlers, an async hook takes precedence over a sync one.
-                if hook not in hooks or is_async(member):
-                    hooks[hook] = member
-            elif name in {"unhandled", "aunhandled"}:
-                if unhandled is None or is_async(member):
-                    unhandled = _handler(name, member, names, blocking=blocking)
-            elif name not in reserved and not name.startswith("_") and name not in found:
-                if (handler := _handler(name, member, names, blocking=blocking)) is not None:
-                    found[name] = handler
+    for name, member in _own_functions(cls, library):
+        hook = name.removeprefix("a") if name.startswith("aon_") else name
+        if hook in HOOKS:
+            # As with handlers, an async hook takes precedence over a sync one.
+            if hook not in hooks or is_async(member):
+                hooks[hook] = member
+            continue
+        handler = _handler(name, member, names, blocking=blocking)
+        if handler is None:
+            continue
+        if name in {"unhandled", "aunhandled"}:
+            if unhandled is None or handler.place is Place.LOOP:
+                unhandled = handler
+        elif name not in reserved and not name.startswith("_"):
+            found.setdefault(name, handler)
     table = dict(found)
     for name, handler in found.items():
         if name.startswith("a") and len(name) > 1 and handler.place is Place.LOOP:
@@ -239,9 +254,7 @@ def _make_call(agent: Any, message: Any) -> None:
     message.run(agent)
 
 
-def _handler(
-    name: str, member: Any, names: Mapping[str, Any], *, blocking: bool
-) -> Handler | None:
+def _handler(name: str, member: Any, names: Mapping[str, Any], *, blocking: bool) -> Handler | None:
     """The handler that this member of a class is, or None."""
     parameter = _parameter(member)
     if parameter is None and isinstance(member, FunctionType):
@@ -250,15 +263,12 @@ def _handler(
             parameter = parameters[1]
     if parameter is None:
         return None
-    if is_async(member):
-        place = Place.LOOP
-    else:
-        place = Place.THREAD if blocking else Place.INLINE
+    sync = Place.THREAD if blocking else Place.INLINE
     accepts = _message_class(member, parameter, names)
     return Handler(
         name=name,
         call=member,
-        place=place,
+        place=Place.LOOP if is_async(member) else sync,
         streams=inspect.isasyncgenfunction(member),
         accepts=None if accepts is Message else accepts,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from llm_net.address import Address
@@ -56,6 +56,9 @@ class Sink(Protocol):
         """Whether whoever asked has given up."""
         ...
 
+    targets: tuple[Any, ...]
+    """The cells that were asked."""
+
 
 class Envelope:
     """A message with its delivery data; all listeners of one emit share one.
@@ -72,7 +75,7 @@ class Envelope:
 
     __slots__ = ("cause", "hops", "message", "overheard", "scope", "sink", "via")
 
-    def __init__(  # noqa: PLR0913 - one for each slot; called once a message
+    def __init__(  # noqa: PLR0917 - called for every message, and keywords cost
         self,
         message: Message,
         scope: Scope,

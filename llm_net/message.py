@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from datetime import datetime  # noqa: TC003 - pydantic reads the annotation at run time
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     StrictStr,
-    ValidationError,
     create_model,
     field_validator,
 )
@@ -67,7 +66,7 @@ class _Link:
     __slots__ = ("depth", "limit", "parent", "root")
 
     def __init__(self, parent: Message) -> None:
-        link = parent._link  # noqa: SLF001 - one class in two halves
+        link = _link_of(parent)
         self.parent: Message | None = parent
         self.root: Message = parent if link is None else link.root
         self.depth: int = 1 if link is None else link.depth + 1
@@ -82,7 +81,7 @@ class _Link:
         """Cut the thread `limit` messages above."""
         link: _Link = self
         for _ in range(self.limit - 1):
-            above = None if link.parent is None else link.parent._link  # noqa: SLF001
+            above = None if link.parent is None else _link_of(link.parent)
             if above is None:
                 return
             link = above
@@ -93,7 +92,7 @@ class _FunctionOfClass:
     """The descriptor behind `Message.init_fn`: a property of the class."""
 
     def __get__(self, instance: Message | None, owner: type[Message]) -> dict[str, Any]:
-        schema = owner._call_model().model_json_schema()  # noqa: SLF001
+        schema = _call_model(owner).model_json_schema()
         schema.pop("title", None)
         schema.pop("description", None)
         return {
@@ -153,8 +152,8 @@ class _Reply:
 class Message(BaseModel):
     """What one agent says to another: text, and the handler it is meant for.
 
-    Immutable; unknown fields are refused (`pydantic.ValidationError`). A subclass adds typed fields,
-    and has its own default method: its name in snake case, or what it sets.
+    Immutable; unknown fields are refused (`pydantic.ValidationError`). A subclass adds typed
+    fields, and has its own default method: its name in snake case, or what it sets.
 
     ```python
     from llm_net import Message
@@ -188,8 +187,10 @@ class Message(BaseModel):
     )
     # The thread is no field: it is memory, which fades, and must not be copied, compared or dumped.
     __slots__ = ("_link",)
+    _link: ClassVar[_Link | None]
 
-    body: StrictStr = ""
+    # kw_only is for type checkers: the body is the one argument that may stand without its name.
+    body: StrictStr = Field(default="", kw_only=False)
     method: str = "step"
     role: Role = Role.USER
     sender: Address | None = None
@@ -222,7 +223,7 @@ class Message(BaseModel):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # Runs before pydantic collects the fields, so the default of `method` is simply in place.
         super().__init_subclass__(**kwargs)
-        own = cls.__dict__.get("__annotations__", {})
+        own = vars(cls).get("__annotations__", {})
         if "method" in cls.__dict__:
             if "method" not in own:
                 cls.__annotations__ = {**own, "method": "str"}
@@ -247,11 +248,11 @@ class Message(BaseModel):
         A long thread remembers its root and its latest messages (`Runtime(thread_limit=…)`).
         """
         messages: list[Message] = [self]
-        link = self._link
+        link: _Link | None = self._link
         limit = 0 if link is None else link.limit
         while link is not None and link.parent is not None and len(messages) < limit:
             messages.append(link.parent)
-            link = link.parent._link
+            link = _link_of(link.parent)
         if link is not None:
             messages.append(link.root)
         messages.reverse()
@@ -280,7 +281,7 @@ class Message(BaseModel):
             pydantic.ValidationError: If the text is no JSON object, a field is missing or has the
                 wrong type, or a key is not one of the parameters (a model may not set the sender).
         """
-        model = cls._call_model()
+        model = _call_model(cls)
         if isinstance(arguments, str):
             call = model.model_validate_json(arguments)
         else:
@@ -301,11 +302,10 @@ class Message(BaseModel):
             info.alias or name: getattr(self, name)
             for name, info in type(self).model_fields.items()
         }
-        if "reply_to_id" in update:
-            update = {"reply_to": update["reply_to_id"], **update}
-            del cast("dict[str, Any]", update)["reply_to_id"]
-        copy = type(self)(**{**data, **update})
-        if "reply_to" not in update:
+        aliases = {name: info.alias for name, info in type(self).model_fields.items()}
+        changes = {aliases.get(name) or name: value for name, value in update.items()}
+        copy = type(self)(**{**data, **changes})
+        if "reply_to" not in changes:
             _set_link(copy, self._link)
         return copy
 
@@ -335,7 +335,7 @@ class Message(BaseModel):
         return self._from_fields(fields, link)
 
     @classmethod
-    def written(
+    def written(  # noqa: PLR0917 - called for every message, and keywords cost
         cls,
         body: str,
         method: str,
@@ -359,7 +359,7 @@ class Message(BaseModel):
             "id": new_id(),
             "created_at": now(),
         }
-        return Message._from_fields(fields, None if reply_to is None else _Link(reply_to))
+        return _plain(fields, None if reply_to is None else _Link(reply_to))
 
     @classmethod
     def _from_fields(cls, fields: dict[str, Any], link: _Link | None) -> Self:
@@ -374,20 +374,6 @@ class Message(BaseModel):
     @classmethod
     def _added_fields(cls) -> list[str]:
         return [name for name in cls.model_fields if name not in Message.model_fields]
-
-    @classmethod
-    def _call_model(cls) -> type[BaseModel]:
-        model = cls.__dict__.get("_call_model_")
-        if model is None:
-            added: dict[str, Any] = {
-                name: (cls.model_fields[name].annotation, cls.model_fields[name])
-                for name in ["body", *cls._added_fields()]
-            }
-            model = create_model(
-                cls.__name__, __config__=ConfigDict(extra="forbid"), **added
-            )
-            type.__setattr__(cls, "_call_model_", model)
-        return cast("type[BaseModel]", model)
 
     def __copy__(self) -> Self:
         copy = super().__copy__()
@@ -412,3 +398,19 @@ _set_fields_set = _slots["__pydantic_fields_set__"].__set__
 _set_extra = _slots["__pydantic_extra__"].__set__
 _set_private = _slots["__pydantic_private__"].__set__
 _set_link = _slots["_link"].__set__
+_link_of: Callable[[Message], _Link | None] = _slots["_link"].__get__
+_plain = Message._from_fields  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - of this file
+
+
+def _call_model(cls: type[Message]) -> type[BaseModel]:
+    """The model of the arguments with which a language model makes such a message."""
+    model: type[BaseModel] | None = vars(cls).get("_call_model_")
+    if model is None:
+        own = [name for name in cls.model_fields if name not in Message.model_fields]
+        fields: dict[str, Any] = {
+            name: (cls.model_fields[name].annotation, cls.model_fields[name])
+            for name in ["body", *own]
+        }
+        model = create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+        type.__setattr__(cls, "_call_model_", model)
+    return model

@@ -159,8 +159,7 @@ class GenNetwork(GenAgent):
         Raises:
             UnknownAgent: If there is no such member.
         """
-        name = agent if isinstance(agent, str) else agent.name
-        removed: GenAgent = self._place.remove(name)
+        removed: GenAgent = self._place.remove(self._name(agent))
         cell = removed.__node__().cell
         if cell is not None:
             cell.engine.run(cell.stop_in_order)
@@ -188,7 +187,7 @@ class GenNetwork(GenAgent):
             UnknownAgent: If one of them is no member.
             UsageError: If the event is no text, or the filter no function.
         """
-        self._place.link(_name(u), event, _name(v), where, attributes)
+        self._place.link(self._name(u), event, self._name(v), where, attributes)
         return self
 
     def unlink(self, u: str | GenAgent, event: str, v: str | GenAgent) -> Self:
@@ -197,8 +196,17 @@ class GenNetwork(GenAgent):
         Raises:
             UsageError: If there is no such edge.
         """
-        self._place.unlink(_name(u), event, _name(v))
+        self._place.unlink(self._name(u), event, self._name(v))
         return self
+
+    def _name(self, agent: str | GenAgent) -> str:
+        """The name of a member, which may be given itself."""
+        if isinstance(agent, str):
+            return agent
+        name: str = agent.name
+        if self._place.agents.get(name) is not agent:
+            raise self._place.unknown(agent.path)
+        return name
 
     @classmethod
     def from_graph(
@@ -316,7 +324,7 @@ class GenNetwork(GenAgent):
         runtime: Runtime | None = None,
         max_messages: int | None = None,
         max_hops: int | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - on the runtime's clock, ends with a Run
+        timeout: float | None = None,
         max_repeats: int | None = None,
         progress: bool = False,
     ) -> Run:
@@ -342,7 +350,9 @@ class GenNetwork(GenAgent):
     ) -> RunStream:
         """As `run`, but iterate over every message when it is sent; `.run` then has the outcome."""
         limits = Limits(max_messages, max_hops, max_repeats, timeout)
-        return RunStream(Running(self._place, runtime, limits, launch_message(self._place, message)))
+        return RunStream(
+            Running(self._place, runtime, limits, launch_message(self._place, message))
+        )
 
     def astream(
         self,
@@ -356,7 +366,9 @@ class GenNetwork(GenAgent):
     ) -> AsyncRunStream:
         """As `stream`, on the running event loop."""
         limits = Limits(max_messages, max_hops, max_repeats, timeout)
-        return AsyncRunStream(Running(self._place, runtime, limits, launch_message(self._place, message)))
+        return AsyncRunStream(
+            Running(self._place, runtime, limits, launch_message(self._place, message))
+        )
 
     # -- state
 
@@ -398,17 +410,15 @@ class GenNetwork(GenAgent):
                 _put(agent, agents[name])
         return self
 
-    def _with_listeners(self, copy: Self) -> Self:
-        copy = super()._with_listeners(copy)
+    def _complete(self, copy: Self) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride] - Self
+        copy = super()._complete(copy)
         mine = self._place
         theirs = copy._place  # noqa: SLF001 - another object of this class
         if theirs.agents:
             return copy
         theirs.entry, theirs.expose = mine.entry, mine.expose
-        copies = {}
-        for name, agent in mine.agents.items():
-            copies[name] = agent.model_copy(deep=True)
-            copy.add(copies[name])
+        for agent in mine.agents.values():
+            copy.add(agent.model_copy(deep=True))
         for u, event, v in mine.edges():
             attributes = dict(mine.graph.edges[u, v, event])
             copy.link(u, event, v, **attributes)
@@ -425,10 +435,6 @@ class GenNetwork(GenAgent):
     def to_svg(self) -> str:
         """The network as an SVG picture that a browser opens."""
         return network_svg(_box(self._place))
-
-
-def _name(agent: str | GenAgent) -> str:
-    return agent if isinstance(agent, str) else agent.name
 
 
 def _takes(node: Node, method: str | None, receives: type[Message] | None) -> bool:

@@ -10,7 +10,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_net.address import Address
 from llm_net.errors import UnknownAgent, UsageError
@@ -19,14 +19,15 @@ from llm_net.routing import Filter, Leg, Listener, Route
 if TYPE_CHECKING:
     from llm_net.cell import Cell
     from llm_net.handlers import Behaviour
+    from llm_net.message import Message
     from llm_net.ref import AgentRef
     from llm_net.supervision import Supervision
     from llm_net.topology import NetworkNode
 
-__all__ = ["TOPOLOGY", "Ear", "Node", "leg_to", "next_order"]
+__all__ = ["TOPOLOGY", "Cancellable", "Ear", "Node", "Voice", "leg_to", "next_order"]
 
 TOPOLOGY = threading.RLock()
-"""Held while a graph changes and while routes are compiled: any thread may rewire a live network."""
+"""Held while a graph changes and while routes are compiled: any thread may rewire what is live."""
 
 _order = itertools.count()
 
@@ -34,6 +35,38 @@ _order = itertools.count()
 def next_order() -> int:
     """The place of a new edge or listener among all others."""
     return next(_order)
+
+
+class Cancellable(Protocol):
+    """A timer: something that can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off; as often as you like."""
+        ...
+
+
+class Voice(Protocol):
+    """What takes the words that a handler says: its cell, or a test."""
+
+    def send(self, message: Message | str) -> None:
+        """Take a message to its receiver."""
+        ...
+
+    def emit(self, event: str, what: Message | str) -> None:
+        """Take an event to whoever listens."""
+        ...
+
+    def ask(self, receiver: Any, message: Message, timeout: float | None) -> Message | None:
+        """Take a question to the receiver, and block for the reply."""
+        ...
+
+    async def aask(self, receiver: Any, message: Message, timeout: float | None) -> Message | None:
+        """Take a question to the receiver, and await the reply."""
+        ...
+
+    def schedule(self, delay: float, message: Message | str, every: float | None) -> Cancellable:
+        """Take a message for later."""
+        ...
 
 
 class Ear:
@@ -85,7 +118,7 @@ class Node:
         self.parent: NetworkNode | None = None
         self.cell: Cell | None = None
         self.last_ref: AgentRef | None = None
-        self.stand_in: Any = None
+        self.stand_in: Voice | None = None
         """Takes what a handler sends where it is called without a runtime, in tests."""
         self.ears: dict[str, list[Ear]] = {}
 
@@ -106,6 +139,11 @@ class Node:
     def exists(self) -> bool:
         """Whether the agent is still held by somebody."""
         return self._agent() is not None
+
+    @property
+    def kind(self) -> type[Any]:
+        """The agent's class."""
+        return type(self.agent)  # pyright: ignore[reportUnknownVariableType]
 
     @property
     def name(self) -> str:
@@ -132,7 +170,8 @@ class Node:
             UsageError: If it was never started.
         """
         if self.cell is not None:
-            return self.cell.ref
+            ref: AgentRef = self.cell.ref
+            return ref
         if self.last_ref is None:
             msg = (
                 f"The agent {self.path!r} has not been started, so it has no reference. "
@@ -251,7 +290,7 @@ class Node:
 
     def everyone(self) -> Iterator[Node]:
         """This node and all below it, depth first; without recursion, for nests may be deep."""
-        stack = [self]
+        stack: list[Node] = [self]
         while stack:
             node = stack.pop()
             yield node

@@ -19,14 +19,16 @@ import pykka
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr
 
 from llm_net.address import Address
+from llm_net.asking import aask_from, ask_from, late, no_entry, wake_here
 from llm_net.asks import Ask, Stream
-from llm_net.cell import Cell, Turn, accept, late, wake_here
-from llm_net.context import AUTHOR
+from llm_net.cell import Cell
 from llm_net.errors import AgentStopped, AskTimeout, UsageError
 from llm_net.handlers import Call
 from llm_net.mailbox import Envelope, Reason
 from llm_net.message import Message
 from llm_net.node import Node
+from llm_net.speech import accept
+from llm_net.turn import current_turn
 
 __all__ = ["DEFAULT", "AgentRef", "AskFuture", "Default", "as_message"]
 
@@ -68,25 +70,25 @@ class AgentRef(pykka.ActorRef[Any]):
         self._runtime = cell.runtime
         self._final: tuple[str, str, type[Any]] | None = None
 
-    # -- what Pykka's users find
+    # -- what Pykka's users find; what are attributes there are properties of the cell here
 
     @property
-    def actor_class(self) -> type[Any]:  # type: ignore[override]
+    def actor_class(self) -> type[Any]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """The agent's class."""
-        return type(self._cell.agent) if self._cell is not None else self._last()[2]
+        return self._cell.node.kind if self._cell is not None else self._last()[2]
 
     @property
-    def actor_urn(self) -> str:  # type: ignore[override]
+    def actor_urn(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """A name that no other actor of this process has."""
         return self._cell.actor_urn if self._cell is not None else self._last()[1]
 
     @property
-    def actor_inbox(self) -> Any:  # type: ignore[override]
+    def actor_inbox(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """The mailbox; only the cell itself may touch it."""
         return () if self._cell is None else self._cell.actor_inbox
 
     @property
-    def actor_stopped(self) -> threading.Event:  # type: ignore[override]
+    def actor_stopped(self) -> threading.Event:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """Set when the agent is no longer live."""
         if self._cell is not None:
             return self._cell.actor_stopped
@@ -103,12 +105,10 @@ class AgentRef(pykka.ActorRef[Any]):
         assert self._final is not None
         return self._final
 
-    def retire(self) -> None:
+    def retire(self, cell: Cell) -> None:
         """The agent is no longer live; for its cell."""
-        cell = self._cell
-        if cell is not None:
-            self._final = (cell.node.path, cell.actor_urn, type(cell.agent))
-            self._cell = None
+        self._final = (cell.node.path, cell.actor_urn, cell.node.kind)
+        self._cell = None
 
     def __address__(self) -> Address:
         return self._node.address
@@ -154,14 +154,10 @@ class AgentRef(pykka.ActorRef[Any]):
     def _send(self, message: Message, sink: Any) -> Cell:
         """Set a message out; gives the cell it goes to."""
         cell = self._cell
-        turn = AUTHOR.get()
-        if not isinstance(turn, Turn):
-            turn = None
+        turn = current_turn()
         if cell is None:
             lost = Envelope(message, self._runtime.world, 0, overheard=False)
-            bury = partial(
-                self._runtime.bury, lost, Reason.STOPPED, self.path, counted=False
-            )
+            bury = partial(self._runtime.bury, lost, Reason.STOPPED, self.path, counted=False)
             self._runtime.engine.run(bury)
             msg = f"The agent {self.path!r} has stopped. Start it again to speak to it."
             raise AgentStopped(msg)
@@ -184,7 +180,8 @@ class AgentRef(pykka.ActorRef[Any]):
 
     # -- ask
 
-    @overload
+    # Narrower than Pykka's on purpose: an agent is asked messages, and answers with one.
+    @overload  # type: ignore[override]
     def ask(
         self, message: Message | str | Any, *, block: Literal[False], timeout: Timeout = ...
     ) -> pykka.Future[Any]: ...
@@ -192,7 +189,9 @@ class AgentRef(pykka.ActorRef[Any]):
     def ask(
         self, message: Message | str, *, block: Literal[True] = ..., timeout: Timeout = ...
     ) -> Message | None: ...
-    def ask(self, message: Any, *, block: bool = True, timeout: Timeout = DEFAULT) -> Any:
+    def ask(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, message: Any, *, block: bool = True, timeout: Timeout = DEFAULT
+    ) -> Any:
         """Send a message and wait for the first reply.
 
         Args:
@@ -212,24 +211,22 @@ class AgentRef(pykka.ActorRef[Any]):
                 network without an entry.
         """
         if isinstance(message, (ProxyCall, ProxyGetAttr, ProxySetAttr)):
-            future: pykka.Future[Any] = AskFuture(self, Ask(), None, raw=True)
+            future = AskFuture(self, Ask(), None, raw=True)
             self._call(message, future)
             return future.get() if block else future
         message = as_message(message)
-        turn = AUTHOR.get()
-        if block and isinstance(turn, Turn) and turn.cell.runtime is self._runtime:
-            return turn.cell.ask(self, message, self._seconds(timeout))
+        turn = current_turn()
+        if block and turn is not None and turn.cell.runtime is self._runtime:
+            return ask_from(turn.cell, self, message, self._seconds(timeout))
         answer = self._begin(message, timeout)
         return answer.get() if block else answer
 
-    async def aask(
-        self, message: Message | str, *, timeout: Timeout = DEFAULT
-    ) -> Message | None:
+    async def aask(self, message: Message | str, *, timeout: Timeout = DEFAULT) -> Message | None:
         """Send a message and await the first reply; see `ask`."""
         message = as_message(message)
-        turn = AUTHOR.get()
-        if isinstance(turn, Turn) and turn.cell.runtime is self._runtime:
-            return await turn.cell.aask(self, message, self._seconds(timeout))
+        turn = current_turn()
+        if turn is not None and turn.cell.runtime is self._runtime:
+            return await aask_from(turn.cell, self, message, self._seconds(timeout))
         return await self._begin(message, timeout)  # type: ignore[no-any-return]
 
     def _seconds(self, timeout: Timeout) -> float | None:
@@ -248,11 +245,7 @@ class AgentRef(pykka.ActorRef[Any]):
     def _check_entry(self, message: Message) -> None:
         cell = self._cell
         if cell is not None and cell.node.is_network and not cell.node.doors(message.method):
-            msg = (
-                f"The network {self.path!r} has no entry, so nobody in it would take the message. "
-                "Give it entry=…, or ask one of its agents: network['name'].ref."
-            )
-            raise UsageError(msg)
+            raise no_entry(self.path)
 
     def _call(self, message: Any, future: AskFuture | None) -> None:
         def run(agent: Any) -> None:
@@ -275,9 +268,7 @@ class AgentRef(pykka.ActorRef[Any]):
 
     # -- streams
 
-    def stream(
-        self, message: Message | str, *, timeout: Timeout = DEFAULT
-    ) -> Iterator[Message]:
+    def stream(self, message: Message | str, *, timeout: Timeout = DEFAULT) -> Iterator[Message]:
         """Send a message and iterate over all replies of the turn.
 
         Args:
@@ -348,7 +339,7 @@ class AgentRef(pykka.ActorRef[Any]):
 
     # -- stop
 
-    @overload
+    @overload  # type: ignore[override]
     def stop(
         self, *, block: Literal[False], timeout: float | None = ..., drain: bool = ...
     ) -> pykka.Future[bool]: ...
@@ -356,7 +347,9 @@ class AgentRef(pykka.ActorRef[Any]):
     def stop(
         self, *, block: Literal[True] = ..., timeout: float | None = ..., drain: bool = ...
     ) -> bool: ...
-    def stop(self, *, block: bool = True, timeout: float | None = None, drain: bool = True) -> Any:
+    def stop(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, *, block: bool = True, timeout: float | None = None, drain: bool = True
+    ) -> Any:
         """Stop the agent, and if it is a network, all agents in it.
 
         Args:
@@ -371,7 +364,7 @@ class AgentRef(pykka.ActorRef[Any]):
             Whether the agent was live.
 
         Raises:
-            AskTimeout: If it takes longer than `timeout`; names the handlers that have not returned.
+            AskTimeout: If it takes longer than `timeout`; names what has not returned.
         """
         ask = Ask()
         future = _StopFuture(self, ask, timeout)
@@ -384,7 +377,7 @@ class AgentRef(pykka.ActorRef[Any]):
 
     async def astop(self, *, timeout: float | None = None, drain: bool = True) -> bool:
         """Stop the agent and await its end; see `stop`."""
-        return await self.stop(block=False, timeout=timeout, drain=drain)  # type: ignore[misc]
+        return await self.stop(block=False, timeout=timeout, drain=drain)
 
     def _begin_stop(self, cell: Cell, ask: Ask, *, drain: bool) -> None:
         if cell.stopped:
@@ -433,7 +426,7 @@ class AskFuture(pykka.Future[Any]):
     ) -> None:
         super().__init__()
         self._ref = ref
-        self._engine = ref._runtime.engine  # noqa: SLF001 - one thing in two classes
+        self._engine = ref._runtime.engine  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         self._ask = ask
         self._message = message
         self._timeout = timeout
@@ -449,7 +442,8 @@ class AskFuture(pykka.Future[Any]):
 
     def set_exception(self, exc_info: Any = None) -> None:
         """The answer is an exception."""
-        error = (exc_info or sys.exc_info())[1]
+        error: BaseException | None = (exc_info or sys.exc_info())[1]
+        assert error is not None, "there is an exception to set"
         self._ask.give_up(error)
 
     def get(self, *, timeout: float | None = None) -> Any:
@@ -502,7 +496,7 @@ class _StopFuture(AskFuture):
         return True
 
     def _late(self, timeout: float | None) -> AskTimeout:
-        cell = self._ref._cell  # noqa: SLF001 - one thing in two classes
+        cell = self._ref._cell  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         busy = [] if cell is None else cell.busy()
         open_ = [] if cell is None else [c.node.path for c in cell.tree() if c.turns]
         what = (
@@ -547,5 +541,3 @@ def _apply(agent: Any, message: Any) -> Any:
         return setattr(target, name, message.value)
     value = getattr(target, name)
     return value(*message.args, **message.kwargs) if isinstance(message, ProxyCall) else value
-
-

@@ -9,14 +9,12 @@ import asyncio
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from llm_net.address import Address
 from llm_net.asks import Outputs
-from llm_net.cell import accept
 from llm_net.diagram import sequence_diagram
 from llm_net.errors import HandlerError, UsageError
 from llm_net.life import go_live
@@ -26,6 +24,7 @@ from llm_net.node import Node
 from llm_net.ref import as_message
 from llm_net.runtime import Runtime
 from llm_net.scope import Limits, Scope, Statistics
+from llm_net.speech import accept
 from llm_net.svg import sequence_svg
 
 __all__ = ["AsyncRunStream", "Launch", "Run", "RunStream", "Running", "launch_message"]
@@ -126,7 +125,9 @@ class Running:
 
     # -- on the running loop
 
-    async def arun(self, *, progress: bool = False, until: Callable[[], bool] | None = None) -> None:
+    async def arun(
+        self, *, progress: bool = False, until: Callable[[], bool] | None = None
+    ) -> None:
         """Begin if need be, and await the end, or until something else is true."""
         runtime = self._start(_host_of_async_words)
         event = _LoopEvent()
@@ -179,13 +180,17 @@ class Running:
         assert runtime is not None
         self._begun = True
         runtime.follow(scope)
-        scope.changed = lambda: self._changed()
+        scope.changed = self.stir
         if scope.limits.timeout is not None:
             runtime.engine.held += 1
             self._timer = runtime.engine.call_later(
                 scope.limits.timeout, partial(scope.end, "timeout")
             )
         self._launch(scope, runtime)
+        self._changed()
+
+    def stir(self) -> None:
+        """Let whoever waits look again."""
         self._changed()
 
     def _end(self, changed: Callable[[], None]) -> None:
@@ -261,9 +266,9 @@ class RunStream:
 
     def _hear(self, message: Message) -> None:
         self._sent.append(message)
-        self._running._changed()  # noqa: SLF001 - one thing in two classes
+        self._running.stir()
 
-    def _iterate(self) -> Iterator[Message]:
+    def _iterate(self) -> Generator[Message, None, None]:
         running = self._running
         try:
             while True:
@@ -283,7 +288,7 @@ class RunStream:
 
     def close(self) -> None:
         """End the run, if it has begun and is not over."""
-        self._messages.close()  # type: ignore[attr-defined]
+        self._messages.close()
 
     @property
     def run(self) -> Run:
@@ -307,9 +312,9 @@ class AsyncRunStream:
 
     def _hear(self, message: Message) -> None:
         self._sent.append(message)
-        self._running._changed()  # noqa: SLF001 - one thing in two classes
+        self._running.stir()
 
-    async def _iterate(self) -> AsyncIterator[Message]:
+    async def _iterate(self) -> AsyncGenerator[Message, None]:
         running = self._running
         try:
             while True:
@@ -329,7 +334,7 @@ class AsyncRunStream:
 
     async def aclose(self) -> None:
         """End the run, if it has begun and is not over."""
-        await self._messages.aclose()  # type: ignore[attr-defined]
+        await self._messages.aclose()
 
     @property
     def run(self) -> Run:

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_net.context import THREAD_LIMIT, process_id
 from llm_net.engine import Engine, Host
@@ -22,11 +22,12 @@ from llm_net.scope import Scope, Statistics
 
 if TYPE_CHECKING:
     from llm_net.instrument import Instrument
-    from llm_net.message import Message
 
 __all__ = ["Runtime", "running_runtime", "shared_runtime"]
 
 log = logging.getLogger("llm_net")
+
+T = TypeVar("T")
 
 KEPT = 1000
 """How many dead letters and failures outside of runs are remembered."""
@@ -81,7 +82,7 @@ class Runtime:
         self.instruments: tuple[Instrument, ...] = tuple(instruments)
         self.world = Scope(keep=KEPT)
         self.version = 0
-        """Counts the changes of edges, listeners, borders and lives: routes of old are forgotten."""
+        """Counts the changes of edges, listeners, borders and lives: they make routes stale."""
         self._past = Statistics()
         self._scopes: dict[Scope, None] = {}
         self._roots: dict[Any, None] = {}
@@ -104,12 +105,12 @@ class Runtime:
         """
         return self.read(self._count)
 
-    def read(self, look: Callable[[], Any]) -> Any:
+    def read(self, look: Callable[[], T]) -> T:
         """What `look` gives on the owner's thread, where nothing moves meanwhile."""
         engine = self.engine
-        if engine.owned or engine.loop is None or engine.thread is None:
+        if engine.owned or engine.loop is None or engine.unattended:
             return look()
-        seen: list[Any] = []
+        seen: list[T] = []
         event = threading.Event()
 
         def see() -> None:
@@ -117,8 +118,8 @@ class Runtime:
             event.set()
 
         engine.post(see)
-        while not event.wait(0.05):  # the engine may close between the look and the post
-            if engine.thread is None:
+        while not event.wait(0.05):
+            if engine.closed:  # between the look and the post
                 return look()
         return seen[0]
 
@@ -186,9 +187,7 @@ class Runtime:
             return random.Random()  # noqa: S311 - for behaviour, not for secrets
         return random.Random(f"{self.seed}:{path}")  # noqa: S311
 
-    def bury(
-        self, envelope: Envelope, reason: str, receiver: str, *, counted: bool = True
-    ) -> None:
+    def bury(self, envelope: Envelope, reason: str, receiver: str, *, counted: bool = True) -> None:
         """Make this message a dead letter.
 
         Args:

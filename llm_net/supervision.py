@@ -76,7 +76,7 @@ class Intensity:
         self._times: deque[float] = deque()
 
     def allows(self, supervision: Supervision, now: float) -> bool:
-        """Whether one more restart at this time (seconds) is within bounds; if so, it is counted."""
+        """Whether one more restart at this time, in seconds, is within bounds; then it counts."""
         if supervision.max_restarts is None:
             return True
         window = supervision.window_s
@@ -89,8 +89,8 @@ class Intensity:
         return True
 
 
-def _check(directive: object) -> Directive:
+def _check(directive: Directive) -> Directive:
     if directive in get_args(Directive):
-        return directive  # type: ignore[return-value]
+        return directive
     msg = f"The directive {directive!r} is not one of {', '.join(get_args(Directive))}."
     raise UsageError(msg)

@@ -59,7 +59,7 @@ def sequence_svg(conversation: Sequence[tuple[Message, Address | None]]) -> str:
             lanes.setdefault(OUTSIDE if address is None else address.path, len(lanes))
     lane = max([LANE, *(8.0 * len(path) + 30 for path in lanes)])
     height = PAD + HEIGHT + ROW * (len(conversation) + 1)
-    parts = []
+    parts: list[str] = []
     for path, index in lanes.items():
         x = PAD + lane * (index + 0.5)
         parts.append(
@@ -172,7 +172,9 @@ def _arrow(start: _Placed, end: _Placed, label: str, *, bend: bool) -> str:
     label = escape(label)
     if start is end:
         x, y = start.x + start.width, start.y + start.height / 2
-        path = f"M{x:.1f} {y - 8:.1f} C{x + 45:.1f} {y - 40:.1f} {x + 45:.1f} {y + 40:.1f} {x:.1f} {y + 8:.1f}"
+        right = x + 45
+        path = f"M{x:.1f} {y - 8:.1f} C{right:.1f} {y - 40:.1f} "
+        path += f"{right:.1f} {y + 40:.1f} {x:.1f} {y + 8:.1f}"
         at = (x + 40, y + 4)
     else:
         (x1, y1), (x2, y2) = _border(start, end.centre), _border(end, start.centre)

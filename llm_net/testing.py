@@ -5,7 +5,7 @@ Floor 6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +36,9 @@ class Collected:
 
 
 @contextmanager
-def collect(agent: GenAgent, *, answers: Iterable[Message | str | None] = ()) -> Iterator[Collected]:
+def collect(
+    agent: GenAgent, *, answers: Iterable[Message | str | None] = ()
+) -> Generator[Collected, None, None]:
     """Let an agent that is not started send, and collect it.
 
     ```python

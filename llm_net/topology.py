@@ -163,7 +163,9 @@ class NetworkNode(Node):
             self.member(u)
             self.member(v)
             if not isinstance(event, str) or not event:
-                msg = f"The event of an edge is a text, as in link('a', 'news', 'b'), not {event!r}."
+                msg = (
+                    f"The event of an edge is a text, as in link('a', 'news', 'b'), not {event!r}."
+                )
                 raise UsageError(msg)
             if where is not None and not callable(where):
                 msg = f"where={where!r} is no filter: give a function of the message."
@@ -220,7 +222,7 @@ class NetworkNode(Node):
         return list(self.members.values())
 
     def doors(self, method: str) -> tuple[Cell, ...]:
-        """The cells that take a message to the network: its own, if it has a handler, or entries'."""
+        """The cells that take a message to the network: its own for a handler, or entries'."""
         if self.cell is None:
             return ()
         if method in self.behaviour.handlers or self.behaviour.unhandled is not None:

@@ -69,7 +69,7 @@ class Workers:
     def close(self) -> None:
         """End the idle threads and wait for them; a busy one ends when its handler returns."""
         self._closed = True
-        resting = []
+        resting: list[_Worker] = []
         while self._idle:
             worker = self._idle.pop()
             worker.jobs.put(None)

@@ -88,7 +88,7 @@ class Planner(GenAgent):
         return Propose.reply(message, f"Our guild does it in {days} days.", price=self.rate * days)
 
     async def aaccept_proposal(self, message: AcceptProposal) -> Inform:
-        reports = []
+        reports: list[str] = []
         for worker in self.workers():
             report = await self.aask(worker, Message(message.thread[0].body, method="work"))
             reports.append("" if report is None else report.body)

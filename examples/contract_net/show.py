@@ -28,10 +28,14 @@ def table(outcome: Outcome) -> str:
         rows.append((name, f"{bid.price:.2f}", "awarded" if name == outcome.winner else fate))
     rows.extend((name, f"{bid.price:.2f}", "late") for name, bid in outcome.late.items())
     rows.extend(
-        (name, "-", "no answer" if why is None else "no bid") for name, why in outcome.refused.items()
+        (name, "-", "no answer" if why is None else "no bid")
+        for name, why in outcome.refused.items()
     )
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     lines.append("")
     lines.append(f"status: {outcome.status}")

@@ -23,7 +23,9 @@ def main(model: str, lines: Sequence[str]) -> int:
     answer: Message | None = None
     with Assistant(llm=llm).start() as assistant:
         for line in lines or _typed():
-            said = Message(line) if answer is None else answer.reply(line, method="step", role="user")
+            said = (
+                Message(line) if answer is None else answer.reply(line, method="step", role="user")
+            )
             try:
                 answer = assistant.ask(said)
             except HandlerError as error:

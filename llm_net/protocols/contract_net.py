@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 from llm_net.address import Address
 from llm_net.agent import GenAgent
-from llm_net.cell import Cell, accept
+from llm_net.cell import Cell
 from llm_net.diagram import sequence_diagram
 from llm_net.errors import LLMNetError, ProtocolError, UsageError
 from llm_net.message import Message
@@ -44,6 +44,7 @@ from llm_net.ref import AgentRef
 from llm_net.run import Run, Running, RunStream
 from llm_net.runtime import Runtime
 from llm_net.scope import Limits, Scope
+from llm_net.speech import accept
 from llm_net.svg import sequence_svg
 
 __all__ = ["Award", "ContractNet", "Outcome", "Status", "lowest_price"]
@@ -77,13 +78,13 @@ class Outcome:
     """
 
     status: Status
-    winner: str | None = None
-    result: Message | None = None
-    refused: Mapping[str, Message | LLMNetError | None] = field(default_factory=dict)
-    late: Mapping[str, Propose] = field(default_factory=dict)
-    failed: Mapping[str, Message | LLMNetError | None] = field(default_factory=dict)
-    proposals: Mapping[str, Propose] = field(default_factory=dict)
-    conversation: tuple[tuple[Message, Address | None], ...] = ()
+    winner: str | None
+    result: Message | None
+    refused: Mapping[str, Message | LLMNetError | None]
+    late: Mapping[str, Propose]
+    failed: Mapping[str, Message | LLMNetError | None]
+    proposals: Mapping[str, Propose]
+    conversation: tuple[tuple[Message, Address | None], ...]
 
     def to_mermaid(self) -> str:
         """The sequence diagram of what happened, in Mermaid."""
@@ -128,7 +129,7 @@ class ContractNet:
     ```
     """
 
-    def __init__(  # noqa: PLR0913 - each is a rule of the protocol
+    def __init__(
         self,
         network: GenNetwork,
         *,
@@ -453,11 +454,12 @@ class _Negotiation:
             try:
                 chosen = self._award([b.proposal for b in self._bids if b.proposal is not None])
             except Exception as error:  # noqa: BLE001 - the user's rule; its caller gets it
-                self._error = ProtocolError(f"The award rule raised {type(error).__name__}: {error}")
+                msg = f"The award rule raised {type(error).__name__}: {error}"
+                self._error = ProtocolError(msg)
                 self._error.__cause__ = error
         if chosen is not None and id(chosen) not in by_id:
             self._error = ProtocolError(
-                f"The award rule gave {chosen!r:.120}, which is none of the proposals it was given. "
+                f"The award rule gave {chosen!r:.120}, which is none of the proposals. "
                 "Return one of them, or None."
             )
         if self._error is not None or chosen is None:
@@ -633,7 +635,5 @@ def _inform(reply: Message) -> Inform:
         role=reply.role,
         sender=reply.sender,
         receiver=reply.receiver,
-        reply_to=reply.reply_to or reply.reply_to_id,
+        reply_to=reply.reply_to_id,
     )
-
-

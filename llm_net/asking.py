@@ -1,0 +1,176 @@
+"""Asks between agents: begun on the engine's thread, refused in a circle, limited in time.
+
+Floor 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from llm_net.asks import Ask, Stream
+from llm_net.errors import AskCycle, AskTimeout, UsageError
+from llm_net.speech import accept
+from llm_net.turn import Turn, current_turn
+
+if TYPE_CHECKING:
+    from llm_net.cell import Cell
+    from llm_net.message import Message
+    from llm_net.node import Node
+
+__all__ = ["aask_from", "ask_from", "late", "no_entry", "wake_here"]
+
+
+def ask_from(cell: Cell, receiver: Any, message: Message, timeout: float | None) -> Message | None:
+    """Ask from a handler on a thread, and block it until the reply."""
+    if cell.engine.owned:
+        raise UsageError(
+            f"ask() would block the event loop that {cell.node.path!r} and others live on. "
+            "Make the handler async and use `await self.aask(…)`, or let sync handlers run on "
+            "threads (blocking = True)."
+        )
+    turn = current_turn()
+    ask = Ask()
+    event = cell.engine.event()
+    ask.wake = event.set
+    cell.engine.post(partial(_begin, cell, turn, ask, receiver, message, timeout))
+    cell.engine.wait(lambda: ask.done, event, None)
+    return ask.result()
+
+
+async def aask_from(
+    cell: Cell, receiver: Any, message: Message, timeout: float | None
+) -> Message | None:
+    """Ask from an async handler, and await the reply."""
+    turn = current_turn()
+    ask = Ask()
+    future = wake_here(ask)
+    cell.engine.run(partial(_begin, cell, turn, ask, receiver, message, timeout))
+    try:
+        await future
+    except asyncio.CancelledError:
+        gave_up = AskTimeout("The asker was cancelled.")
+        cell.engine.run(partial(ask.give_up, gave_up))
+        raise
+    return ask.result()
+
+
+def _begin(  # noqa: PLR0917 - the parts of one ask, posted as one call
+    cell: Cell,
+    turn: Turn | None,
+    ask: Ask,
+    receiver: Any,
+    message: Message,
+    timeout: float | None,
+) -> None:
+    try:
+        node = cell.node.find(receiver)
+        ask.targets = _doors(node, message)
+        if turn is not None and turn.envelope is not None:
+            _refuse_circle(cell, ask)
+            ask.turn = turn
+            turn.waits.add(ask)
+        accept(node, message, turn, sender=cell, sink=ask)
+    except Exception as error:  # noqa: BLE001 - the asker, who waits elsewhere, gets it
+        ask.give_up(error)
+        return
+    _limit(cell, ask, message, node.path, timeout)
+
+
+def _doors(node: Node, message: Message) -> tuple[Cell, ...]:
+    doors = node.doors(message.method)
+    if node.is_network and node.is_live and not doors:
+        raise no_entry(node.path)
+    return doors
+
+
+def no_entry(path: str) -> UsageError:
+    """The error for asking a network in which nobody takes the message."""
+    return UsageError(
+        f"The network {path!r} has no entry, so nobody in it would take the message. "
+        "Give it entry=…, or ask one of its agents: network['name'].ref."
+    )
+
+
+def _refuse_circle(cell: Cell, ask: Ask) -> None:
+    """Raise if the asked agents cannot answer before a turn of this one is over.
+
+    Raises:
+        AskCycle: Names the agents in the circle.
+    """
+    if cell.limit > 1:
+        return
+    circle = _circle(cell, ask, (cell,))
+    if circle is not None:
+        paths = tuple(each.node.path for each in circle)
+        msg = (
+            f"The ask would never be answered: {' asks '.join(map(repr, paths))}, and each of "
+            "them serves one message at a time. Send a message instead of asking, or set "
+            "`concurrency` on one of the classes."
+        )
+        raise AskCycle(msg, circle=paths)
+
+
+def _circle(asker: Cell, ask: Ask, trail: tuple[Cell, ...]) -> tuple[Cell, ...] | None:
+    for cell in ask.targets:
+        if cell is asker:
+            return (*trail, asker)
+        if cell in trail or cell.limit > 1:
+            continue
+        for turn in cell.open:
+            for waiting in turn.waits:
+                found = _circle(asker, waiting, (*trail, cell))
+                if found is not None:
+                    return found
+    return None
+
+
+def _limit(cell: Cell, ask: Ask, message: Message, path: str, timeout: float | None) -> None:
+    """Let an ask expire on the runtime's clock."""
+    if timeout is None or ask.done:
+        return
+    engine = cell.engine
+    engine.held += 1
+
+    def expire() -> None:
+        ask.give_up(late(message, path, timeout))
+
+    timer = engine.call_later(timeout, expire)
+    wake = ask.wake
+
+    def woken() -> None:
+        timer.cancel()
+        engine.held -= 1
+        wake()
+
+    ask.wake = woken
+
+
+def late(message: Message, path: str, timeout: float) -> AskTimeout:
+    """The error of an asker who has waited long enough."""
+    return AskTimeout(
+        f"No reply from {path!r} to the message {message.id} ({message.method!r}) within "
+        f"{timeout:g} s. Give the ask a longer timeout=, or see what keeps the agent busy."
+    )
+
+
+def wake_here(waking: Ask | Stream) -> asyncio.Future[None]:
+    """A future of the running loop that is done when there is news, whatever thread brings it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    here = threading.get_ident()
+
+    def settle() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def wake() -> None:
+        if threading.get_ident() == here:
+            settle()
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(settle)
+
+    waking.wake = wake
+    return future

@@ -1,0 +1,315 @@
+"""Where it goes, what an agent says: results, replies, sends and emits.
+
+Floor 2. By the owner of the engine, but for `emit` and `send`, which any thread may call.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from llm_net.mailbox import Envelope, Reason, Sink
+from llm_net.message import Message, Method, snake_case
+from llm_net.node import Node
+from llm_net.runner import nonsense, run_in_task
+from llm_net.turn import Turn, current_turn
+
+if TYPE_CHECKING:
+    from llm_net.cell import Cell
+    from llm_net.runtime import Runtime
+    from llm_net.scope import Scope
+
+__all__ = ["accept", "address", "emit", "give_result", "send", "written"]
+
+RESPONSE = Method.RESPONSE.value
+
+
+def written(cell: Cell, what: Message | str, method: str) -> Message:
+    """A message, or a text as one of this agent.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    if isinstance(what, str):
+        return Message.written(what, method, cell.agent.role, cell.node.address)
+    if isinstance(what, Message):
+        return what
+    raise nonsense(what)
+
+
+# -- what a handler gives
+
+
+def give_result(turn: Turn, value: Any) -> None:
+    """Send on what a handler returned, yielded, or sent without a receiver.
+
+    Raises:
+        UsageError: If the value is nothing that can be sent.
+    """
+    envelope = turn.envelope
+    if value is None or envelope is None:
+        return
+    cell = turn.cell
+    handled = envelope.message
+    bare = envelope.overheard or handled.method == RESPONSE
+    here = cell.node.address if envelope.via is None else envelope.via
+    if isinstance(value, str):
+        if bare:
+            _emit(cell, turn, RESPONSE, written(cell, value, RESPONSE))
+        else:
+            reply = Message.written(
+                value, RESPONSE, turn.role, here, receiver=handled.sender, reply_to=handled
+            )
+            _reply(turn, envelope, reply)
+        return
+    message = value if isinstance(value, Message) else _from_model(turn, value)
+    if not bare and (message.receiver is None or message.reply_to_id == handled.id):
+        sender = message.sender or here
+        receiver = message.receiver or handled.sender
+        _reply(turn, envelope, message.answering(handled, sender, receiver))
+    elif message.receiver is None:
+        _emit(cell, turn, message.method, message)
+    else:
+        address(cell, turn, message)
+
+
+def _from_model(turn: Turn, value: Any) -> Message:
+    dump = getattr(value, "model_dump_json", None)
+    if dump is None or isinstance(value, type):
+        raise nonsense(value)
+    return Message(dump(), method=snake_case(type(value).__name__), role=turn.role)
+
+
+def _reply(turn: Turn, envelope: Envelope, reply: Message) -> None:
+    """Hand a reply to whoever asked, or else send it to the sender."""
+    cell = turn.cell
+    scope = turn.scope
+    sink = envelope.sink
+    if sink is not None and sink.wants:
+        cell.sent += 1
+        scope.taken(reply)
+        if cell.runtime.instruments:
+            taken = Envelope(reply, scope, envelope.hops + 1, overheard=False)
+            cell.runtime.observe("send", taken, "")
+            cell.runtime.observe("deliver", taken, "")
+        sink.take(reply)
+        return
+    to = reply.receiver
+    if to is None or (sink is not None and sink.expired):
+        cell.sent += 1
+        lost = Envelope(reply, scope, envelope.hops + 1, overheard=False)
+        reason = Reason.NO_RECEIVER if sink is None else Reason.LATE_REPLY
+        path = "" if to is None else to.path
+        cell.runtime.bury(lost, reason, path, counted=False)
+        return
+    address(cell, turn, reply)
+
+
+# -- emit
+
+
+def emit(cell: Cell, event: str, what: Message | str) -> None:
+    """Emit in the current turn; any thread."""
+    _in_order(cell, partial(_emit, cell), event, written(cell, what, event))
+
+
+def _emit(cell: Cell, turn: Turn | None, event: str, message: Message) -> None:
+    """Put a message into every mailbox that hears this event."""
+    route = cell.route(event)
+    if route.silent:
+        return
+    envelope = _caused(cell, turn, message, overheard=True)
+    message = envelope.message
+    scope = envelope.scope
+    if scope.tap is not None:
+        scope.tap(message)
+    for leg in route.legs:
+        if not leg.hears(message, partial(_filter_failed, cell, turn)):
+            continue
+        receivers = leg.cells if leg.cells is not None else leg.resolve(message.method)
+        if receivers:
+            cell.sent += len(receivers)
+            for receiver in receivers:
+                receiver.put(envelope)
+        else:
+            cell.sent += 1
+            cell.runtime.bury(envelope, leg.reason, leg.path, counted=False)
+    for listener in route.listeners:
+        _call(cell, turn, listener, message)
+    if route.leaves:
+        cell.sent += 1
+        scope.sent += 1
+        scope.delivered += 1
+        scope.outputs.append(message)
+        if scope.record is not None:
+            scope.note(message, None)
+
+
+def _call(cell: Cell, turn: Turn | None, listener: Any, message: Message) -> None:
+    """Call a listening function; an async one becomes a task of the run."""
+    scope = cell.runtime.world if turn is None else turn.scope
+    own = Turn(cell, None, scope)
+    try:
+        value = listener(message)
+    except Exception as error:  # noqa: BLE001 - a listener harms nobody else
+        cell.failed(own, error)
+        return
+    if not inspect.iscoroutine(value):
+        return
+
+    def over(_turn: Turn, raised: BaseException | None) -> None:
+        if raised is not None:
+            cell.failed(own, raised)
+        scope.close()
+
+    scope.open += 1
+    run_in_task(lambda: value, own, lambda _turn, _value: None, over, cell.engine)
+
+
+def _filter_failed(cell: Cell, turn: Turn | None, raised: Exception) -> None:
+    scope = cell.runtime.world if turn is None else turn.scope
+    cell.failed(Turn(cell, None, scope), raised)
+
+
+# -- send
+
+
+def send(cell: Cell, message: Message | str) -> None:
+    """Send in the current turn; any thread."""
+    _in_order(cell, partial(_send, cell), written(cell, message, Method.STEP.value))
+
+
+def _send(cell: Cell, turn: Turn | None, message: Message) -> None:
+    """Send to the receiver; without one it is the reply, or is emitted."""
+    envelope = None if turn is None or turn.cell is not cell else turn.envelope
+    if turn is not None and envelope is not None:
+        handled = envelope.message
+        bare = envelope.overheard or handled.method == RESPONSE
+        if message.receiver is None or (not bare and message.reply_to_id == handled.id):
+            give_result(turn, message)
+            return
+    address(cell, turn, message)
+
+
+def address(cell: Cell, turn: Turn | None, message: Message) -> None:
+    """Put a message of this agent into the mailbox of its receiver."""
+    to = message.receiver
+    node = None if to is None else to.target or cell.node.look_up(to.path)
+    if isinstance(node, Node):
+        accept(node, message, turn, sender=cell)
+        return
+    envelope = _caused(cell, turn, message, overheard=False)
+    cell.sent += 1
+    path = "" if to is None else to.path
+    cell.runtime.bury(envelope, Reason.NO_RECEIVER, path, counted=False)
+
+
+def _in_order(cell: Cell, call: Callable[..., None], *arguments: Any) -> None:
+    """Make a call in the current turn: now, or from another thread after what it said before."""
+    turn = current_turn()
+    if cell.engine.owned:
+        call(turn, *arguments)
+        return
+
+    def unless_abandoned() -> None:
+        if turn is None or not turn.abandoned:
+            call(turn, *arguments)
+
+    cell.engine.post(unless_abandoned)
+
+
+def _caused(cell: Cell, turn: Turn | None, message: Message, *, overheard: bool) -> Envelope:
+    """The envelope of a message that this turn causes."""
+    if message.sender is None:
+        message = message.filled(cell.node.address, message.receiver)
+    if turn is None or turn.cell.runtime is not cell.runtime:
+        return Envelope(message, cell.runtime.world, 0, overheard)
+    cause = turn.envelope
+    hops = 0 if cause is None else cause.hops + 1
+    envelope = Envelope(message, turn.scope, hops, overheard)
+    if turn.scope.limits.max_repeats is not None:
+        envelope.cause = cause
+    return envelope
+
+
+# -- delivery to an address
+
+
+def accept(
+    node: Node,
+    message: Message,
+    turn: Turn | None,
+    *,
+    sender: Cell | None = None,
+    sink: Sink | None = None,
+    scope: Scope | None = None,
+    runtime: Runtime | None = None,
+) -> None:
+    """Put an addressed message into the mailboxes behind a node: its own, or its entries'.
+
+    By the owner of the sender's engine; from outside, of the receiver's.
+
+    Args:
+        node: Whom it is for.
+        message: The message.
+        turn: The turn that causes it, if any.
+        sender: The cell whose agent sends it, if any.
+        sink: Where replies go, if somebody asks.
+        scope: The run it belongs to, if not the turn's.
+        runtime: Where the receiver was live when the message set out, if there is no sender.
+    """
+    cell = node.cell
+    if cell is not None and sender is not None and cell.runtime is not sender.runtime:
+        _abroad(node, cell, message, sender, sink)
+        return
+    home = cell or sender
+    if home is not None:
+        runtime = home.runtime
+    assert runtime is not None, "a message sets out from a live agent, or to one"
+    if turn is not None and turn.cell.runtime is not runtime:
+        turn = None
+    if scope is None:
+        scope = runtime.world if turn is None else turn.scope
+    writer = message.sender
+    if writer is None and sender is not None:
+        writer = sender.node.address
+    message = message.filled(writer, node.address)
+    if cell is not None and cell.conversations:
+        listener = cell.conversations.get(message.reply_to_id or "")
+        if listener is not None and listener.wants:
+            scope.taken(message)
+            listener.take(message)
+            return
+    doors = node.doors(message.method)
+    cause = None if turn is None else turn.envelope
+    envelope = Envelope(
+        message,
+        scope,
+        0 if cause is None else cause.hops + 1,
+        overheard=False,
+        sink=sink,
+        via=None if doors == (cell,) else node.address,
+        cause=cause if scope.limits.max_repeats is not None else None,
+    )
+    if scope.tap is not None:
+        scope.tap(message)
+    count = max(1, len(doors))
+    if sender is not None:
+        sender.sent += count
+    if sink is not None:
+        sink.expect(count)
+        sink.targets = doors
+    for door in doors:
+        door.put(envelope)
+    if not doors:
+        reason = Reason.STOPPED if cell is None else Reason.NO_ENTRY
+        runtime.bury(envelope, reason, node.path, counted=False)
+
+
+def _abroad(node: Node, cell: Cell, message: Message, sender: Cell, sink: Sink | None) -> None:
+    """Give a message to another runtime, whose message it is from there on."""
+    if message.sender is None:
+        message = message.filled(sender.node.address, message.receiver)
+    cell.engine.run(partial(accept, node, message, None, sink=sink, runtime=cell.runtime))
