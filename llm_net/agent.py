@@ -381,16 +381,7 @@ class GenAgent(BaseModel):
 
     def once(self, event: str, listener: Listener) -> None:
         """Let a function hear an event of this agent one time."""
-        node = self._node
-
-        def first(message: Message) -> Any:
-            if node.unlisten(event, listener):
-                return listener(message)
-            return None
-
-        ear = Ear(call=first)
-        ear.original = listener
-        node.listen(event, ear)
+        self._node.listen(event, Ear(call=listener, once=True))
 
     def remove_listener(self, event: str, listener: Listener) -> None:
         """Let a function no longer hear an event of this agent.
@@ -424,9 +415,7 @@ class GenAgent(BaseModel):
             for event, ears in self._node.ears.items():
                 for ear in ears:
                     if ear.call is not None:
-                        twin = Ear(call=ear.call)
-                        twin.original = ear.original
-                        copy.__node__().listen(event, twin)
+                        copy.__node__().listen(event, Ear(call=ear.call, once=ear.once))
         return copy
 
 

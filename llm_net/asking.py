@@ -73,6 +73,8 @@ def _begin(  # noqa: PLR0917 - the parts of one ask, posted as one call
             ask.turn = turn
             turn.waits.add(ask)
         accept(node, message, turn, sender=cell, sink=ask)
+        if node.cell is not None and node.cell.engine is not cell.engine:
+            node.cell.engine.attend(lambda: ask.done)
     except Exception as error:  # noqa: BLE001 - the asker, who waits elsewhere, gets it
         ask.give_up(error)
         return

@@ -27,7 +27,7 @@ from llm_net.message import Message, Method
 from llm_net.node import Node
 from llm_net.recovery import RESUME, Snapshot, apply, keeps_start, recover
 from llm_net.routing import Route
-from llm_net.runner import run_in_place, run_in_task, run_on_thread
+from llm_net.runner import run_after_all, run_in_place, run_in_task, run_on_thread
 from llm_net.runtime import Runtime
 from llm_net.scope import Scope, Statistics
 from llm_net.supervision import Intensity
@@ -47,7 +47,7 @@ RESPONSE = Method.RESPONSE.value
 class Cell(pykka.Actor):
     """Hosts one agent: its mailbox, its turns, its life."""
 
-    def __init__(self, node: Node, runtime: Runtime, parent: Cell | None) -> None:
+    def __init__(self, node: Node, runtime: Runtime, parent: Cell | None, home: Scope) -> None:
         # Not calling Pykka's: a UUID, an Event and a reference for each agent cost more than the
         # rest of starting it; here they are made when they are asked for.
         self.node = node
@@ -55,6 +55,8 @@ class Cell(pykka.Actor):
         self.runtime = runtime
         self.engine = runtime.engine
         self.parent = parent
+        self.home = home
+        """The run that started the agent, or the world: its hooks belong there."""
         self.children: dict[Cell, None] = {}
         self.ref: Any = None
         """The agent's reference; given by whoever starts it."""
@@ -266,7 +268,7 @@ class Cell(pykka.Actor):
         """Begin turns while there is mail and room; False if the next needs the running loop."""
         looping = self.engine.looping
         while self._hooks:
-            if not looping:
+            if not (looping or self.engine.closed):
                 return False
             self._hooks.popleft()()
         mail = self.mail
@@ -520,6 +522,8 @@ class Cell(pykka.Actor):
             then(None)
             return
         self._holding = True
+        scope = self.runtime.world if self.home.past else self.home
+        scope.open += 1
 
         def over(turn: Turn, raised: BaseException | None) -> None:
             self._holding = False
@@ -529,11 +533,14 @@ class Cell(pykka.Actor):
             then(raised)
             if self.mail or self.stopping is not None:
                 self._schedule()
+            scope.close()
 
         def begin() -> None:
-            turn = Turn(self, None, self.runtime.world)
+            turn = Turn(self, None, scope)
             call = partial(hook, self.agent, *arguments)
-            if is_async(hook):
+            if self.engine.closed:
+                over(turn, run_after_all(call, turn))
+            elif is_async(hook):
                 self.open.add(turn)
                 run_in_task(call, turn, _ignore, over, self.engine)
             elif self.node.behaviour.blocking:

@@ -201,7 +201,7 @@ class Engine:
                 "ever. Use the async word instead: `await ref.aask(…)`, `await network.arun(…)`."
             )
             raise UsageError(msg)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         if self.host == "inline" and _loop_runs_here():
             # A loop cannot run inside another one on the same thread: pump on a thread beside it.
             outcome: list[bool] = []
@@ -214,6 +214,20 @@ class Engine:
             helper.join()
             return outcome[0] if outcome else False
         return self._wait(done, event, deadline)
+
+    def attend(self, done: Callable[[], bool]) -> None:
+        """See to it that an inline engine is pumped until `done()`, though nobody waits here."""
+        if self.host == "inline" and not self.closed:
+            event = self.event()
+            threading.Thread(
+                target=self._wait, args=(done, event, None), name="llm_net-pump", daemon=True
+            ).start()
+
+    async def wait_beside(
+        self, done: Callable[[], bool], event: threading.Event, timeout: float | None
+    ) -> bool:
+        """As `wait`, for a coroutine of a loop that runs elsewhere."""
+        return await asyncio.to_thread(self._wait, done, event, _deadline(timeout))
 
     def _wait(
         self, done: Callable[[], bool], event: threading.Event, deadline: float | None
@@ -347,6 +361,10 @@ class _Event(threading.Event):
     def set(self) -> None:
         super().set()
         self._engine.interrupt()
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
 
 
 def _loop_runs_here() -> bool:

@@ -14,13 +14,19 @@ from llm_net.errors import UsageError
 from llm_net.node import TOPOLOGY, Node
 from llm_net.ref import AgentRef
 from llm_net.runtime import Runtime
+from llm_net.scope import Scope
 from llm_net.topology import NetworkNode
 
 __all__ = ["go_live", "join_live"]
 
 
-def go_live(node: Node, runtime: Runtime) -> AgentRef:
+def go_live(node: Node, runtime: Runtime, home: Scope | None = None) -> AgentRef:
     """Start an agent, and if it is a network, all agents in it.
+
+    Args:
+        node: Where the agent stands.
+        runtime: Where it is to run.
+        home: The run that starts it, if one does: what begins with the start belongs to it.
 
     Raises:
         UsageError: If it is live, or a member of a network that has to be started instead, or a
@@ -33,7 +39,7 @@ def go_live(node: Node, runtime: Runtime) -> AgentRef:
         )
         raise UsageError(msg)
     with TOPOLOGY:
-        cells = _cells(node, runtime, None)
+        cells = _cells(node, runtime, None, home or runtime.world)
         runtime.enter(cells[0])
         _settle(cells)
     ref: AgentRef = cells[0].ref
@@ -48,12 +54,12 @@ def join_live(node: Node, above: NetworkNode) -> None:
     if parent is None:
         return
     with TOPOLOGY:
-        cells = _cells(node, parent.runtime, parent)
+        cells = _cells(node, parent.runtime, parent, parent.home)
         _settle(cells)
     parent.engine.run(partial(_begin, cells))
 
 
-def _cells(node: Node, runtime: Runtime, parent: Cell | None) -> list[Cell]:
+def _cells(node: Node, runtime: Runtime, parent: Cell | None, home: Scope) -> list[Cell]:
     """Cells for this node and all below it; nothing is changed yet."""
     cells: list[Cell] = []
     stack: list[tuple[Node, Cell | None]] = [(node, parent)]
@@ -68,7 +74,7 @@ def _cells(node: Node, runtime: Runtime, parent: Cell | None) -> list[Cell]:
             raise UsageError(msg)
         if isinstance(current, NetworkNode):
             current.check_entry()
-        cell = Cell(current, runtime, above)
+        cell = Cell(current, runtime, above, home)
         cell.ref = AgentRef(cell)
         cell.keep_start()
         cells.append(cell)
@@ -87,5 +93,8 @@ def _begin(cells: list[Cell]) -> None:
     for cell in cells:
         if cell.parent is not None:
             cell.parent.children[cell] = None
+    above = cells[0].parent
     for cell in cells:
         cell.begin()
+    if above is not None and above.stopping is not None:
+        cells[0].stop_in_order()  # the network that it came to is on its way out

@@ -71,9 +71,10 @@ class Envelope:
         sink: Where replies go, if somebody asked.
         via: The address under which the receiver was spoken to, if that is its network's.
         cause: The envelope whose handling caused this one; kept only where loops are looked for.
+        by: The cell that handled it; kept likewise.
     """
 
-    __slots__ = ("cause", "hops", "message", "overheard", "scope", "sink", "via")
+    __slots__ = ("by", "cause", "hops", "message", "overheard", "scope", "sink", "via")
 
     def __init__(  # noqa: PLR0917 - called for every message, and keywords cost
         self,
@@ -83,7 +84,6 @@ class Envelope:
         overheard: bool,  # noqa: FBT001
         sink: Sink | None = None,
         via: Address | None = None,
-        cause: Envelope | None = None,
     ) -> None:
         self.message = message
         self.scope = scope
@@ -91,7 +91,8 @@ class Envelope:
         self.overheard = overheard
         self.sink = sink
         self.via = via
-        self.cause = cause
+        self.cause: Envelope | None = None
+        self.by: Any = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ the agents inside, or on to those that listen outside.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, Self, cast
 
 import networkx as nx
@@ -18,15 +19,18 @@ from llm_net.directory import Directory
 from llm_net.errors import UsageError
 from llm_net.life import join_live
 from llm_net.message import Message
-from llm_net.node import TOPOLOGY, Node
+from llm_net.node import TOPOLOGY, Ear, Node
 from llm_net.routing import Filter
-from llm_net.run import AsyncRunStream, Run, Running, RunStream, launch_message
+from llm_net.run import AsyncRunStream, Run, RunStream, launch_message
+from llm_net.running import Running
 from llm_net.runtime import Runtime
 from llm_net.scope import Limits
 from llm_net.svg import network_svg
 from llm_net.topology import NetworkNode, names
 
 __all__ = ["GenNetwork"]
+
+_OWN_FIELDS: ContextVar[bool] = ContextVar("llm_net_own_fields", default=False)
 
 Edge = tuple[str, str, str] | tuple[str, str, str, Mapping[str, Any]]
 
@@ -102,6 +106,10 @@ class GenNetwork(GenAgent):
     def _place(self) -> NetworkNode:
         return cast("NetworkNode", self._node)
 
+    def __node__(self) -> NetworkNode:
+        """The network's place; for the package."""
+        return self._place
+
     # -- members, edges, borders
 
     @property
@@ -148,7 +156,11 @@ class GenNetwork(GenAgent):
                 raise UsageError(msg)
             node = agent.__node__()
             self._place.add(agent, node)
-            join_live(node, self._place)
+            try:
+                join_live(node, self._place)
+            except UsageError:
+                self._place.remove(node.name)
+                raise
         return self
 
     def remove(self, agent: GenAgent | str) -> GenAgent:
@@ -235,14 +247,16 @@ class GenNetwork(GenAgent):
             if not isinstance(member, GenAgent):
                 msg = f"from_graph: agent({name!r}) gave {member!r:.80}, which is no agent."
                 raise UsageError(msg)
-            member.name = name
+            _put(member, {"name": name})
             network.add(member)
         for u, v, key, data in _edges(graph):
             attributes = {str(name): value for name, value in data.items() if name != "event"}
             event = key if isinstance(key, str) else str(data.get("event", "step"))
-            network.link(str(u), event, str(v), **attributes)
+            where = attributes.pop("where", None)
+            place = network.__node__()
+            place.link(str(u), event, str(v), where, attributes)
             if not graph.is_directed() and u != v:
-                network.link(str(v), event, str(u), **attributes)
+                place.link(str(v), event, str(u), where, attributes)
         return network
 
     # -- finding
@@ -312,10 +326,9 @@ class GenNetwork(GenAgent):
         running = Running(self._place, runtime, limits, launch_message(self._place, message))
         try:
             running.run(progress=progress)
-        except BaseException:
-            running.abort()
-            raise
-        return running.finish()
+        finally:
+            running.finish()
+        return Run.of(running.scope)
 
     async def arun(
         self,
@@ -333,10 +346,9 @@ class GenNetwork(GenAgent):
         running = Running(self._place, runtime, limits, launch_message(self._place, message))
         try:
             await running.arun(progress=progress)
-        except BaseException:
-            await running.aabort()
-            raise
-        return await running.afinish()
+        finally:
+            await running.afinish()
+        return Run.of(running.scope)
 
     def stream(
         self,
@@ -377,9 +389,21 @@ class GenNetwork(GenAgent):
         self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
     ) -> dict[str, Any]:
         data: dict[str, Any] = handler(self)
-        data["agents"] = {
-            name: agent.model_dump(mode=info.mode) for name, agent in self._place.agents.items()
-        }
+        if _OWN_FIELDS.get():
+            return data
+        # Level by level rather than by recursion, for nests may be deep.
+        token = _OWN_FIELDS.set(True)
+        try:
+            levels = [(self, data)]
+            while levels:
+                network, dump = levels.pop()
+                inside = dump["agents"] = {}
+                for name, agent in network.directory.items():
+                    inside[name] = agent.model_dump(mode=info.mode)
+                    if isinstance(agent, GenNetwork):
+                        levels.append((agent, inside[name]))
+        finally:
+            _OWN_FIELDS.reset(token)
         return data
 
     def restore(self, dump: Mapping[str, Any]) -> Self:
@@ -392,22 +416,24 @@ class GenNetwork(GenAgent):
         if self._node.is_live:
             msg = f"The network {self.path!r} is live. Stop it, then restore its fields."
             raise UsageError(msg)
-        fields = dict(dump)
-        agents = fields.pop("agents", {})
-        members = self._place.agents
-        if set(agents) != set(members):
-            strange = sorted(set(agents) ^ set(members))
-            msg = (
-                f"The dump and the network {self.path!r} differ in the agents "
-                f"{', '.join(map(repr, strange))}. Restore into a network built by the same code."
-            )
-            raise UsageError(msg)
-        _put(self, fields)
-        for name, agent in members.items():
-            if isinstance(agent, GenNetwork):
-                agent.restore(agents[name])
-            else:
-                _put(agent, agents[name])
+        # All values are validated before the first is put, so that a refusal changes nothing.
+        valid: list[tuple[GenAgent, dict[str, Any]]] = []
+        levels: list[tuple[GenAgent, Mapping[str, Any]]] = [(self, dump)]
+        while levels:
+            agent, fields = levels.pop()
+            inside = fields.get("agents", {}) if isinstance(agent, GenNetwork) else {}
+            members = agent.directory if isinstance(agent, GenNetwork) else {}
+            if set(inside) != set(members):
+                strange = ", ".join(map(repr, sorted(set(inside) ^ set(members))))
+                raise UsageError(
+                    f"The dump and the network {agent.path!r} differ in the agents {strange}. "
+                    "Restore into a network built by the same code."
+                )
+            own = {name: value for name, value in fields.items() if name != "agents" or not members}
+            valid.append((agent, _validated(agent, own)))
+            levels.extend((members[name], inside[name]) for name in members)
+        for agent, values in valid:
+            agent.__dict__.update(values)
         return self
 
     def _complete(self, copy: Self) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride] - Self
@@ -422,8 +448,7 @@ class GenNetwork(GenAgent):
         for u, event, v in mine.edges():
             attributes = dict(mine.graph.edges[u, v, event])
             copy.link(u, event, v, **attributes)
-        for agent in mine.agents.values():
-            _listen_again(agent.__node__(), mine, theirs)
+        _listen_again(mine, theirs)
         return copy
 
     # -- pictures
@@ -452,24 +477,51 @@ def _edges(graph: nx.Graph[Any]) -> Iterator[tuple[Any, Any, Any, dict[str, Any]
             yield u, v, None, data
 
 
-def _put(agent: GenAgent, fields: Mapping[str, Any]) -> None:
-    """Set fields to validated values, without running the constructor."""
+def _validated(agent: GenAgent, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as the agent's fields hold them.
+
+    Raises:
+        UsageError: If one is no field of the agent.
+        pydantic.ValidationError: If a value does not fit its field.
+    """
+    kind = type(agent)
+    probe = kind.model_construct(**agent.__dict__)
     for name, value in fields.items():
-        if name not in type(agent).model_fields:
+        if name not in kind.model_fields:
             msg = f"The dump has a field {name!r} that {agent.path!r} has not."
             raise UsageError(msg)
-        type(agent).__pydantic_validator__.validate_assignment(agent, name, value)
+        kind.__pydantic_validator__.validate_assignment(probe, name, value)
+    return {name: getattr(probe, name) for name in fields}
 
 
-def _listen_again(node: Node, mine: NetworkNode, theirs: NetworkNode) -> None:
-    """Let a copy's members listen to each other as those of the original do."""
-    from llm_net.node import Ear  # noqa: PLC0415
+def _put(agent: GenAgent, fields: Mapping[str, Any]) -> None:
+    """Set fields to validated values."""
+    agent.__dict__.update(_validated(agent, fields))
 
-    twin = theirs.members[node.name]
-    for event, ears in node.ears.items():
-        for ear in ears:
-            if ear.node is not None and ear.node.parent is mine:
-                twin.listen(event, Ear(node=theirs.members[ear.node.name]))
+
+def _listen_again(mine: NetworkNode, theirs: NetworkNode) -> None:
+    """Let those in a copy listen to each other as those in the original do.
+
+    Only across its members; what listens within one of them was seen to when that was copied.
+    """
+    members = {id(node): node for node in mine.inner()}
+
+    def member_of(node: Node) -> Node | None:
+        return next((above for above in node.upwards() if id(above) in members), None)
+
+    def twin_of(node: Node) -> NetworkNode | Node:
+        return theirs if node is mine else theirs.inside(node.path.removeprefix(prefix))
+
+    prefix = f"{mine.path}/"
+    for node in mine.everyone():
+        for event, ears in node.ears.items():
+            for ear in ears:
+                if ear.node is None or mine not in ear.node.upwards():
+                    continue
+                branch = member_of(node)
+                if branch is member_of(ear.node) and branch is not None and branch.is_network:
+                    continue
+                twin_of(node).listen(event, Ear(node=twin_of(ear.node)))
 
 
 def _box(node: Node, *, entry: bool = False) -> Box:

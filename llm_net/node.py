@@ -10,10 +10,12 @@ import itertools
 import threading
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_net.address import Address
 from llm_net.errors import UnknownAgent, UsageError
+from llm_net.mailbox import Reason
 from llm_net.routing import Filter, Leg, Listener, Route
 
 if TYPE_CHECKING:
@@ -73,16 +75,18 @@ class Ear:
     """One listener of an event: a function, or another agent's node.
 
     Attributes:
+        call: The function, if it is one.
+        node: The agent's node, if it is one.
+        once: Whether the function is called one time only.
         order: Its place among all edges and listeners, by when it was first linked.
     """
 
-    __slots__ = ("call", "node", "once", "order", "original")
+    __slots__ = ("call", "node", "once", "order")
 
     def __init__(
         self, *, call: Listener | None = None, node: Node | None = None, once: bool = False
     ) -> None:
         self.call = call
-        self.original = call
         self.node = node
         self.once = once
         self.order = next_order()
@@ -186,6 +190,12 @@ class Node:
         return self.cell is not None
 
     @property
+    def why_closed(self) -> str:
+        """Why a message that found no cell behind this node is dead."""
+        stopping = self.cell is None or self.cell.stopping is not None
+        return Reason.STOPPED if stopping else Reason.NO_ENTRY
+
+    @property
     def supervision(self) -> Supervision | None:
         """What answers failures of this agent: its own setting, else its network's for members."""
         own: Supervision | None = self.agent.supervision
@@ -259,13 +269,13 @@ class Node:
         Raises:
             UnknownAgent: If nobody has that path.
         """
-        address = Address.of(receiver)
-        target = address.target
-        if isinstance(target, Node):
-            return target
-        node = self.below(address.path) or self.by_full_path(address.path)
+        if isinstance(receiver, Address):
+            if isinstance(receiver.target, Node):
+                return receiver.target
+            receiver = receiver.path
+        node = self.below(receiver) or self.by_full_path(receiver)
         if node is None:
-            raise self.unknown(address.path)
+            raise self.unknown(receiver)
         return node
 
     def takes(self, method: str) -> bool:  # noqa: ARG002 - a network looks
@@ -316,14 +326,18 @@ class Node:
                 above = node.parent
                 ears = node.ears.get(event, ())
                 ways = [
-                    (ear.order, leg_to(ear.node))
+                    (ear.order, Leg(ear.node, None, None))
                     for ear in ears
                     if ear.node is not None and ear.node.exists
                 ]
                 if above is not None:
                     ways.extend(above.legs_from(node.name, event))
                 legs.extend(leg for _, leg in sorted(ways, key=lambda way: way[0]))
-                listeners.extend(ear.call for ear in ears if ear.call is not None)
+                listeners.extend(
+                    partial(node.call_once, event, ear) if ear.once else ear.call
+                    for ear in ears
+                    if ear.call is not None
+                )
                 if above is None or event not in above.expose:
                     leaves = above is None and node.is_network
                     return Route(tuple(legs), tuple(listeners), leaves)
@@ -350,11 +364,21 @@ class Node:
         with TOPOLOGY:
             ears = self.ears.get(event, [])
             for ear in ears:
-                if ear.original == call:
+                if ear.call == call:
                     ears.remove(ear)
                     self.changed()
                     return True
             return False
+
+    def call_once(self, event: str, ear: Ear, message: Message) -> Any:
+        """Call a function that listens one time, unless it has been called already."""
+        with TOPOLOGY:
+            ears = self.ears.get(event, [])
+            if ear not in ears or ear.call is None:
+                return None
+            ears.remove(ear)
+            self.changed()
+        return ear.call(message)
 
     def changed(self) -> None:
         """Edges, listeners or borders have changed: routes must be compiled anew."""
@@ -364,10 +388,4 @@ class Node:
 
 def leg_to(node: Node, *, where: Filter | None = None) -> Leg:
     """The leg that ends at this node."""
-    return Leg(
-        path=node.path,
-        where=where,
-        cells=None if node.chooses else node.doors(""),
-        resolve=node.doors,
-        live=node.is_live,
-    )
+    return Leg(node, where, None if node.chooses else node.doors(""))

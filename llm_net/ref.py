@@ -459,7 +459,16 @@ class AskFuture(pykka.Future[Any]):
         return self._wait().__await__()
 
     async def _wait(self) -> Any:
-        if not self._ask.done:
+        if not self._ask.done and self._engine.host == "inline":
+            # Somebody has to pump it, and it cannot be this loop.
+            done = await self._engine.wait_beside(
+                lambda: self._ask.done, self._event, self._timeout
+            )
+            if not done:
+                error = self._late(self._timeout)
+                self._engine.run(partial(self._ask.give_up, error))
+                raise error
+        elif not self._ask.done:
             future = wake_here(self._ask)
             if self._ask.done and not future.done():
                 future.set_result(None)  # settled between the look and the wake

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_net.mailbox import Reason
-
 if TYPE_CHECKING:
+    from llm_net.cell import Cell
     from llm_net.message import Message
+    from llm_net.node import Node
 
 __all__ = ["Filter", "Leg", "Listener", "Route"]
 
@@ -26,23 +26,15 @@ class Leg:
     """The way along one edge.
 
     Attributes:
-        path: The agent at its end, for dead letters.
+        node: The node at its end.
         where: The edge's filter, if it has one.
-        cells: Who hears; None if that depends on the message's method.
-        resolve: Gives the cells for a method; a network with handlers of its own needs it.
-        live: Whether the agent at the end is live.
+        cells: Who hears; None if it is to be looked up for each message, because it depends on the
+            method, or because the listener may live in another runtime.
     """
 
-    path: str
+    node: Node
     where: Filter | None
-    cells: tuple[Any, ...] | None
-    resolve: Callable[[str], tuple[Any, ...]]
-    live: bool
-
-    @property
-    def reason(self) -> str:
-        """Why a message that found no cell here died."""
-        return Reason.NO_ENTRY if self.live else Reason.STOPPED
+    cells: tuple[Cell, ...] | None
 
     def hears(self, message: Message, failed: Callable[[Exception], None]) -> bool:
         """Whether the filter lets this message pass; one that raises does not, and is reported."""

@@ -21,7 +21,15 @@ from llm_net.engine import Engine
 from llm_net.errors import UsageError
 from llm_net.turn import Turn
 
-__all__ = ["Item", "Over", "nonsense", "run_in_place", "run_in_task", "run_on_thread"]
+__all__ = [
+    "Item",
+    "Over",
+    "nonsense",
+    "run_after_all",
+    "run_in_place",
+    "run_in_task",
+    "run_on_thread",
+]
 
 Item = Callable[[Turn, Any], None]
 """What to do with something that the call returned or yielded; may raise if it is nonsense."""
@@ -147,6 +155,25 @@ def run_on_thread(
         engine.post(partial(returned, raised))
 
     engine.workers.submit(job)
+
+
+def run_after_all(call: Callable[[], Any], turn: Turn) -> BaseException | None:
+    """Run a last hook where the engine has closed: its thread returned late; gives what it raised.
+
+    It runs on that thread, and an async one on a loop of its own.
+    """
+
+    async def to_the_end() -> None:
+        value = call()
+        if inspect.isawaitable(value):
+            await value
+
+    AUTHOR.set(turn)
+    try:
+        asyncio.run(to_the_end())
+    except BaseException as raised:  # noqa: BLE001 - whatever it is, the agent is gone
+        return raised
+    return None
 
 
 def nonsense(value: Any) -> UsageError:

@@ -160,6 +160,7 @@ class Runtime:
 
     def forget(self, scope: Scope) -> None:
         """The scope's run is over; keep its counts."""
+        scope.past = True
         if scope in self._scopes:
             del self._scopes[scope]
             past, last = self._past, scope.statistics()

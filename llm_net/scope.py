@@ -92,6 +92,7 @@ class Scope:
         "loop",
         "open",
         "outputs",
+        "past",
         "record",
         "restarts",
         "sent",
@@ -126,6 +127,8 @@ class Scope:
         )
         self.ended: str | None = None
         """The name of what ended it: a limit, or `failure`."""
+        self.past = False
+        """Whether its run is over and reported: what is said in its name now belongs to no run."""
         self.loop: tuple[str, ...] = ()
         self.outputs: deque[Message] = deque(maxlen=keep)
         self.dead_letters: deque[DeadLetter] = deque(maxlen=keep)
@@ -198,27 +201,28 @@ class Scope:
         return self.ended is None
 
     def _repeats(self, envelope: Envelope, receiver: str) -> bool:
-        bound = self.limits.max_repeats
+        """Whether messages like this one have caused it too often; if so, name the loop."""
         message = envelope.message
         seen = 0
-        circle: list[str] = []
-        between: list[str] = []
-        cause = envelope.cause
-        while cause is not None:
-            earlier = cause.message
-            between.append(str(earlier.sender or ""))
+        back = [receiver]
+        later = envelope
+        while later.cause is not None:
+            earlier = later.cause.message
+            handled_by = later.by.node.path
+            back.append(handled_by)
             if (
-                earlier.method == message.method
+                handled_by == receiver
+                and earlier.method == message.method
                 and earlier.body == message.body
                 and earlier.sender == message.sender
-                and (cause.overheard or earlier.receiver == message.receiver)
             ):
                 seen += 1
-                circle = circle or between.copy()
-                if bound is not None and seen >= bound:
-                    self.loop = (receiver, *circle)
+                if seen == 1:
+                    self.loop = tuple(reversed(back))
+                if self.limits.max_repeats is not None and seen >= self.limits.max_repeats:
                     return True
-            cause = cause.cause
+            later = later.cause
+        self.loop = ()
         return False
 
     def statistics(self, queued: Iterable[int] = ()) -> Statistics:

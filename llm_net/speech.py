@@ -6,7 +6,7 @@ Floor 2. By the owner of the engine, but for `emit` and `send`, which any thread
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from llm_net.turn import Turn, current_turn
 
 if TYPE_CHECKING:
     from llm_net.cell import Cell
+    from llm_net.routing import Route
     from llm_net.runtime import Runtime
     from llm_net.scope import Scope
 
@@ -112,12 +113,20 @@ def _reply(turn: Turn, envelope: Envelope, reply: Message) -> None:
 
 def emit(cell: Cell, event: str, what: Message | str) -> None:
     """Emit in the current turn; any thread."""
-    _in_order(cell, partial(_emit, cell), event, written(cell, what, event))
+    message = written(cell, what, event)
+    if cell.engine.owned:
+        _emit(cell, current_turn(), event, message)
+    else:
+        # The route as it is now: what is unlinked before the owner comes to it still hears this.
+        _in_order(cell, partial(_emit_along, cell, cell.node.compile_route(event)), message)
 
 
 def _emit(cell: Cell, turn: Turn | None, event: str, message: Message) -> None:
+    _emit_along(cell, cell.route(event), turn, message)
+
+
+def _emit_along(cell: Cell, route: Route, turn: Turn | None, message: Message) -> None:
     """Put a message into every mailbox that hears this event."""
-    route = cell.route(event)
     if route.silent:
         return
     envelope = _caused(cell, turn, message, overheard=True)
@@ -128,14 +137,19 @@ def _emit(cell: Cell, turn: Turn | None, event: str, message: Message) -> None:
     for leg in route.legs:
         if not leg.hears(message, partial(_filter_failed, cell, turn)):
             continue
-        receivers = leg.cells if leg.cells is not None else leg.resolve(message.method)
+        receivers = leg.cells
+        if receivers is None:
+            receivers = leg.node.doors(message.method)
+            if receivers and receivers[0].runtime is not cell.runtime:
+                _overheard_abroad(receivers, message)
+                continue
         if receivers:
             cell.sent += len(receivers)
             for receiver in receivers:
                 receiver.put(envelope)
         else:
             cell.sent += 1
-            cell.runtime.bury(envelope, leg.reason, leg.path, counted=False)
+            cell.runtime.bury(envelope, leg.node.why_closed, leg.node.path, counted=False)
     for listener in route.listeners:
         _call(cell, turn, listener, message)
     if route.leaves:
@@ -145,6 +159,13 @@ def _emit(cell: Cell, turn: Turn | None, event: str, message: Message) -> None:
         scope.outputs.append(message)
         if scope.record is not None:
             scope.note(message, None)
+
+
+def _overheard_abroad(receivers: Sequence[Cell], message: Message) -> None:
+    """Let agents of another runtime hear a message, which is that runtime's from there on."""
+    envelope = Envelope(message, receivers[0].runtime.world, 0, overheard=True)
+    for receiver in receivers:
+        receiver.engine.run(partial(receiver.put, envelope))
 
 
 def _call(cell: Cell, turn: Turn | None, listener: Any, message: Message) -> None:
@@ -178,7 +199,17 @@ def _filter_failed(cell: Cell, turn: Turn | None, raised: Exception) -> None:
 
 def send(cell: Cell, message: Message | str) -> None:
     """Send in the current turn; any thread."""
-    _in_order(cell, partial(_send, cell), written(cell, message, Method.STEP.value))
+    message = written(cell, message, Method.STEP.value)
+    if cell.engine.owned:
+        _send(cell, current_turn(), message)
+        return
+    to = message.receiver
+    if to is not None and not to.bound:
+        # The receiver as it is now: a member that is removed from here on still gets this.
+        node = cell.node.look_up(to.path)
+        if node is not None:
+            message = message.filled(message.sender, node.address)
+    _in_order(cell, partial(_send, cell), message)
 
 
 def _send(cell: Cell, turn: Turn | None, message: Message) -> None:
@@ -202,6 +233,8 @@ def address(cell: Cell, turn: Turn | None, message: Message) -> None:
         return
     envelope = _caused(cell, turn, message, overheard=False)
     cell.sent += 1
+    if envelope.scope.tap is not None:
+        envelope.scope.tap(envelope.message)
     path = "" if to is None else to.path
     cell.runtime.bury(envelope, Reason.NO_RECEIVER, path, counted=False)
 
@@ -224,14 +257,22 @@ def _caused(cell: Cell, turn: Turn | None, message: Message, *, overheard: bool)
     """The envelope of a message that this turn causes."""
     if message.sender is None:
         message = message.filled(cell.node.address, message.receiver)
-    if turn is None or turn.cell.runtime is not cell.runtime:
+    turn = _within(turn, cell.runtime)
+    if turn is None:
         return Envelope(message, cell.runtime.world, 0, overheard)
     cause = turn.envelope
     hops = 0 if cause is None else cause.hops + 1
     envelope = Envelope(message, turn.scope, hops, overheard)
     if turn.scope.limits.max_repeats is not None:
-        envelope.cause = cause
+        envelope.cause, envelope.by = cause, turn.cell
     return envelope
+
+
+def _within(turn: Turn | None, runtime: Runtime) -> Turn | None:
+    """The turn, if it is one of this runtime and of a run that still goes on."""
+    if turn is None or turn.cell.runtime is not runtime or turn.scope.past:
+        return None
+    return turn
 
 
 # -- delivery to an address
@@ -268,8 +309,7 @@ def accept(
     if home is not None:
         runtime = home.runtime
     assert runtime is not None, "a message sets out from a live agent, or to one"
-    if turn is not None and turn.cell.runtime is not runtime:
-        turn = None
+    turn = _within(turn, runtime)
     if scope is None:
         scope = runtime.world if turn is None else turn.scope
     writer = message.sender
@@ -291,8 +331,9 @@ def accept(
         overheard=False,
         sink=sink,
         via=None if doors == (cell,) else node.address,
-        cause=cause if scope.limits.max_repeats is not None else None,
     )
+    if turn is not None and scope.limits.max_repeats is not None:
+        envelope.cause, envelope.by = cause, turn.cell
     if scope.tap is not None:
         scope.tap(message)
     count = max(1, len(doors))
@@ -304,8 +345,7 @@ def accept(
     for door in doors:
         door.put(envelope)
     if not doors:
-        reason = Reason.STOPPED if cell is None else Reason.NO_ENTRY
-        runtime.bury(envelope, reason, node.path, counted=False)
+        runtime.bury(envelope, node.why_closed, node.path, counted=False)
 
 
 def _abroad(node: Node, cell: Cell, message: Message, sender: Cell, sink: Sink | None) -> None:

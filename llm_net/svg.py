@@ -6,9 +6,10 @@ Floor 1. Knows graphs and messages; knows nothing of running agents.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 
 from llm_net.address import Address
 from llm_net.diagram import OUTSIDE, Box, merged, shortened
@@ -18,6 +19,9 @@ __all__ = ["network_svg", "sequence_svg"]
 
 WIDTH, HEIGHT, GAP, PAD = 130.0, 40.0, 70.0, 28.0
 """The size of an agent's box, the space between boxes, and a network's margin, in pixels."""
+
+ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML does not know, not even as entities."""
 
 LANE, ROW = 170.0, 38.0
 """The least width of a sequence diagram's lane, and the height of its rows, in pixels."""
@@ -35,6 +39,11 @@ class _Placed:
     @property
     def centre(self) -> tuple[float, float]:
         return self.x + self.width / 2, self.y + self.height / 2
+
+
+def escape(text: str) -> str:
+    """A text as XML can hold it."""
+    return escape_html(ILLEGAL.sub("\ufffd", text))
 
 
 def network_svg(box: Box) -> str:

@@ -74,6 +74,8 @@ class Timer:
         message = self._message
         if message.receiver is None:
             message = message.filled(message.sender, cell.node.address)
+        if self.turn.scope.past:
+            self.turn = Turn(cell, None, cell.runtime.world)  # it outlives the run that set it
         address(cell, self.turn, message)
         if self._every is None:
             self.end()

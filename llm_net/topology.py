@@ -22,6 +22,28 @@ if TYPE_CHECKING:
 __all__ = ["NetworkNode"]
 
 
+class _Fixed(dict[str, Any]):
+    """Attributes that those who look at the graph cannot change."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        msg = "A network's graph is for reading: change edges with network.link and unlink."
+        raise TypeError(msg)
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    setdefault = pop = popitem = clear = _refuse
+
+    def update(self, *changes: Any, **more: Any) -> None:
+        """Refuse a change; networkx itself updates with nothing."""
+        if more or any(changes):
+            self._refuse()
+
+
+class _Graph(nx.MultiDiGraph):  # type: ignore[type-arg]
+    node_attr_dict_factory = _Fixed
+    edge_attr_dict_factory = _Fixed
+    graph_attr_dict_factory = _Fixed
+
+
 class NetworkNode(Node):
     """Where a network stands, and what stands in it.
 
@@ -45,7 +67,7 @@ class NetworkNode(Node):
 
     def __init__(self, agent: Any, behaviour: Behaviour) -> None:
         super().__init__(agent, behaviour)
-        self.graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        self.graph: nx.MultiDiGraph[str] = _Graph()
         self.members: dict[str, Node] = {}
         self.agents: dict[str, Any] = {}
         self.entry: tuple[str, ...] = ()
@@ -174,7 +196,8 @@ class NetworkNode(Node):
             if where is not None:
                 self._filters[u, event, v] = where
                 attributes = {"where": where, **attributes}
-            self.graph.add_edge(u, v, key=event, **attributes)
+            self.graph.add_edge(u, v, key=event)
+            dict.update(self.graph.edges[u, v, event], attributes)
             self.changed()
 
     def unlink(self, u: str, event: str, v: str) -> None:

@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from llm_net.errors import AnswerError
 from llm_net.llm.model import shorten
@@ -99,7 +99,8 @@ def parse(completion: Completion, response_format: ResponseFormat) -> Completion
     if not text:
         if completion.tool_calls:
             return completion
-        raise _wrong(completion, "is empty", "Ask again, or give the model more room (max_tokens=)")
+        if completion.finish_reason != "length":
+            raise _wrong(completion, "is empty", "Ask again, or in other words")
 
     complaint: str | None = None
     # The last fitting one: models that think aloud write drafts first.
@@ -113,7 +114,7 @@ def parse(completion: Completion, response_format: ResponseFormat) -> Completion
         tokens = completion.usage.completion_tokens
         raise _wrong(
             completion,
-            f"was cut off after {tokens} tokens, before its JSON was whole",
+            f"was cut off after {tokens} token{'s' * (tokens != 1)}, before its JSON was whole",
             "Raise max_tokens=, or ask for less",
         )
     if complaint is None:
@@ -159,14 +160,17 @@ def conversation(request: Request, *, repair: int) -> Generator[Request, Complet
     completion = yield request
     if request.response_format is None:
         return completion
+    spent = completion
     for attempts_left in range(repair, -1, -1):
         try:
-            return parse(completion, request.response_format)
+            return _with_costs(parse(completion, request.response_format), spent)
         except AnswerError as error:
+            error.__dict__["completion"] = _with_costs(completion, spent)
             if not attempts_left:
                 raise
             again = replace(request, messages=(*request.messages, *_feedback(completion, error)))
-        completion = _added(completion, (yield again))
+        completion = yield again
+        spent = _added(spent, completion)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -183,8 +187,12 @@ def _feedback(completion: Completion, error: AnswerError) -> tuple[Mapping[str, 
 def _added(first: Completion, second: Completion) -> Completion:
     known = first.cost is not None and second.cost is not None
     return replace(
-        second,
+        first,
         usage=first.usage + second.usage,
         cost=(first.cost or 0.0) + (second.cost or 0.0) if known else None,
         latency=first.latency + second.latency,
     )
+
+
+def _with_costs(answer: Completion, spent: Completion) -> Completion:
+    return replace(answer, usage=spent.usage, cost=spent.cost, latency=spent.latency)

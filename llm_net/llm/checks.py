@@ -6,7 +6,7 @@ Model tower, floor 2. Pure; each check gives the argument as requests hold it, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -92,6 +92,11 @@ def address(llm_model: Any, api_base: Any, api_key: Any) -> None:
         )
     if api_base is not None:
         parts = urlsplit(str(api_base))
+        if parts.username or parts.password:
+            raise UsageError(
+                "api_base= holds a user name or a password, which would stand in every error and "
+                "record. Give the address without it, and the secret as api_key=."
+            )
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise UsageError(
                 f"api_base={api_base!r} is no HTTP address. "
@@ -131,7 +136,8 @@ def params(given: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise UsageError(f"{name}={number!r} is no number. Give one, or leave it out.")
-        if not (0 < number if above else 0 <= number):  # so written, NaN fails too
+        fits = number > 0 if above else number >= 0
+        if not fits:  # NaN neither
             raise UsageError(
                 f"{name}={number!r} is out of range. Give a number "
                 f"{'above' if above else 'not below'} 0, or leave it out."
@@ -155,14 +161,14 @@ def messages(
     if text("system_prompt", system):
         found.append({"role": "system", "content": system})
     for message in given or ():
-        if not isinstance(message, Mapping) or "role" not in message:  # pyright: ignore[reportUnnecessaryIsInstance] - what users give is not yet what the signature says
+        if not isinstance(message, Mapping) or "role" not in message:
             raise UsageError(
                 f"{message!r} in messages= is no chat message. "
                 "Write {'role': 'user', 'content': '…'}."
             )
         found.append(dict(message))
     for line in [prompt] if isinstance(prompt, str) else list(prompt or ()):
-        if not isinstance(line, str):  # pyright: ignore[reportUnnecessaryIsInstance] - as above
+        if not isinstance(line, str):
             raise UsageError(
                 f"The prompt holds {line!r}, which is no text. Give text or a list of texts; whole "
                 "chat messages go to messages=."
@@ -179,9 +185,11 @@ def messages(
 def tools(schema: Any) -> tuple[Mapping[str, Any], ...]:
     """Tools in chat-completion shape."""
     found: list[Mapping[str, Any]] = []
-    for tool in [schema] if isinstance(schema, Mapping) else list(schema or ()):
-        function = tool.get("function", tool) if isinstance(tool, Mapping) else None
-        if not isinstance(function, Mapping) or not function.get("name"):
+    offered: Any = (schema,) if isinstance(schema, Mapping) else schema or ()
+    for tool in cast("Sequence[Any]", offered):
+        given = cast("Mapping[str, Any]", tool if isinstance(tool, Mapping) else {})
+        function = given.get("function", given)
+        if not isinstance(function, Mapping) or "name" not in function:
             raise UsageError(
                 f"{tool!r} in tool_schema= describes no tool. Write {{'name': '…', 'description': "
                 "'…', 'parameters': {…}}, or the chat-completion dict around it."

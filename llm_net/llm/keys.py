@@ -10,6 +10,7 @@ well, and nowhere else: an `api_base` in some example's code must not be enough 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from typing import TYPE_CHECKING
@@ -18,7 +19,15 @@ from urllib.parse import quote, quote_plus, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["PLACEHOLDER", "Redactor", "blank_key", "is_own_place", "secrets"]
+__all__ = [
+    "ANY_OF",
+    "PLACEHOLDER",
+    "WITHOUT_PLACEHOLDER",
+    "Redactor",
+    "blank_key",
+    "is_own_place",
+    "secrets",
+]
 
 PLACEHOLDER = "no-key-was-given"
 """What servers get to see that must not see the key from the environment."""
@@ -43,9 +52,11 @@ WITHOUT_PLACEHOLDER = frozenset(
 )
 """Providers whose credentials are more than one key, so a placeholder does not displace them."""
 
+ANY_OF = frozenset({"gemini"})
+"""Providers with several variables, of which one is enough."""
+
 _OWN = {
     "anthropic": "https://api.anthropic.com",
-    "azure": "",  # everyone has their own, named by the environment
     "cohere": "https://api.cohere.com",
     "cohere_chat": "https://api.cohere.com",
     "gemini": "https://generativelanguage.googleapis.com",
@@ -123,7 +134,7 @@ class Redactor:
 
 def _forms(secret: str) -> list[str]:
     forms = [secret, quote(secret), quote(secret, safe=""), quote_plus(secret)]
-    forms.append(secret.encode("unicode_escape").decode("ascii"))  # as in a repr
+    forms += [repr(secret)[1:-1], ascii(secret)[1:-1], json.dumps(secret)[1:-1]]
     raw = secret.encode()
     # What precedes the secret shifts its base64, so it has three looks; at both ends the characters
     # that also depend on the neighbours are left away.

@@ -1,15 +1,14 @@
 """`ModuleLLM`: the one handle behind which every language model is asked.
 
 Model tower, floor 3. Builds requests, picks the model that answers them, repairs answers of the
-wrong shape. What is heavy (LiteLLM, the embedded engine) is imported when it is first asked.
+wrong shape. What is heavy (LiteLLM, the embedded engine) is imported when it is first asked, not
+here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -20,10 +19,13 @@ from pydantic_core import core_schema
 from llm_net.errors import UsageError
 from llm_net.llm import checks
 from llm_net.llm.answers import conversation
+from llm_net.llm.lite import LiteModel
 from llm_net.llm.model import ChatDict, Completion, Model, Request, ResponseFormat, ToolChoice
 from llm_net.llm.scripted import FunctionModel, ModelFunction, Replies, ScriptedModel
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
     from pydantic import GetCoreSchemaHandler
 
 __all__ = ["ModuleLLM"]
@@ -103,8 +105,7 @@ class ModuleLLM:
         self._repair = repair
         self._num_retries = num_retries
         self._max_concurrency = max_concurrency
-        self._model: Model | None = None
-        self._lock = threading.Lock()
+        self._model = self._build()
 
     @property
     def llm_model(self) -> str:
@@ -121,11 +122,8 @@ class ModuleLLM:
 
     @property
     def model(self) -> Model:
-        """Who answers, built when first asked for."""
-        with self._lock:
-            if self._model is None:
-                self._model = self._build()
-            return self._model
+        """Who answers."""
+        return self._model
 
     @property
     def calls(self) -> list[Request]:
@@ -134,9 +132,8 @@ class ModuleLLM:
         Raises:
             UsageError: If the model is not scripted.
         """
-        model = self.model
-        if isinstance(model, ScriptedModel):
-            return model.calls
+        if isinstance(self._model, ScriptedModel):
+            return self._model.calls
         raise UsageError(
             f"{self.llm_model!r} does not record its calls; only the scripted model does. "
             'Use ModuleLLM("scripted", replies=[…]).'
@@ -177,9 +174,15 @@ class ModuleLLM:
             UnscriptedCall: If the script holds no reply.
         """
         flow = self._flow(
-            prompt, tool_schema, tool_choice, response_format, system_prompt, messages, place, params
+            prompt=prompt,
+            tool_schema=tool_schema,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            system_prompt=system_prompt,
+            messages=messages,
+            place=place,
+            params=params,
         )
-        model = self.model
         completion: Any = None  # a generator's first send must be None
         while True:
             try:
@@ -187,7 +190,7 @@ class ModuleLLM:
             except StopIteration as done:
                 return cast("Completion", done.value)
             start = time.perf_counter()
-            completion = _timed(model.complete(request), start)
+            completion = _timed(self._model.complete(request), start)
 
     async def agenerate(
         self,
@@ -203,9 +206,15 @@ class ModuleLLM:
     ) -> Completion:
         """Ask the model without blocking the event loop; otherwise as `generate`."""
         flow = self._flow(
-            prompt, tool_schema, tool_choice, response_format, system_prompt, messages, place, params
+            prompt=prompt,
+            tool_schema=tool_schema,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            system_prompt=system_prompt,
+            messages=messages,
+            place=place,
+            params=params,
         )
-        model = self.model
         completion: Any = None  # a generator's first send must be None
         while True:
             try:
@@ -213,7 +222,7 @@ class ModuleLLM:
             except StopIteration as done:
                 return cast("Completion", done.value)
             start = time.perf_counter()
-            completion = _timed(await model.acomplete(request), start)
+            completion = _timed(await self._model.acomplete(request), start)
 
     def generate_batch(
         self, prompts: Sequence[str], params: Mapping[str, Any] | None = None
@@ -239,7 +248,8 @@ class ModuleLLM:
             try:
                 return [future.result() for future in futures]
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # what has not begun need not be paid
+                # What has not begun need not be paid for.
+                pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
     async def agenerate_batch(
@@ -264,6 +274,7 @@ class ModuleLLM:
 
     def _flow(
         self,
+        *,
         prompt: str | Sequence[str] | None,
         tool_schema: Sequence[Mapping[str, Any]] | None,
         tool_choice: ToolChoice | None,
@@ -272,7 +283,8 @@ class ModuleLLM:
         messages: Sequence[ChatDict] | None,
         place: str,
         params: Mapping[str, Any],
-    ) -> Any:
+    ) -> Generator[Request, Completion, Completion]:
+        """The conversation that `generate` and `agenerate` drive, each in its way."""
         system = self.system_prompt if system_prompt is None else system_prompt
         tools = checks.tools(tool_schema)
         request = Request(
@@ -292,18 +304,15 @@ class ModuleLLM:
         if not isinstance(model, str):
             return FunctionModel(model)
         if model == "scripted":
-            assert self._replies is not None, "checked by the constructor"
+            assert self._replies is not None, "the constructor made sure of it"
             return ScriptedModel(self._replies)
         if model.startswith("local/"):
-            from llm_net.llm.local import LocalModel  # noqa: PLC0415 - an extra, loaded when used
+            # Here, or `python -m llm_net.llm.weights` would find itself imported already.
+            from llm_net.llm.local import LocalModel  # noqa: PLC0415
 
             return LocalModel(model)
-        from llm_net.llm.lite import LiteModel  # noqa: PLC0415 - LiteLLM takes seconds to import
-
         key = None if self._api_key is None else self._api_key.get_secret_value()
-        return LiteModel(
-            model, api_base=self._api_base, api_key=key, num_retries=self._num_retries
-        )
+        return LiteModel(model, api_base=self._api_base, api_key=key, num_retries=self._num_retries)
 
     def __copy__(self) -> Self:
         return self
@@ -313,11 +322,12 @@ class ModuleLLM:
 
     def __getstate__(self) -> dict[str, Any]:
         # No key leaves the process in a pickle; locks and connections could not.
-        return {**self.__dict__, "_api_key": None, "_model": None, "_lock": None}
+        return {k: v for k, v in self.__dict__.items() if k not in {"_api_key", "_model"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._api_key = None
+        self._model = self._build()
 
     def __repr__(self) -> str:
         base = f", api_base={self._api_base!r}" if self._api_base else ""

@@ -7,10 +7,10 @@ needs them gives a pydantic class as response_format.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["fault"]
 
@@ -74,7 +74,7 @@ def _fault_of_type(value: Any, schema: Mapping[str, Any], where: str) -> str | N
 
 
 def _name_of(value: Any) -> str:
-    return next((name for name in ("null", *_TYPES) if _has_type(value, name)), "nothing JSON knows")
+    return next((name for name in _TYPES if _has_type(value, name)), "nothing JSON knows")
 
 
 def _fault_of_choice(
@@ -99,14 +99,16 @@ def _fault_inside(
 ) -> str | None:
     parts: list[tuple[Any, Any, str]] = []
     if isinstance(value, dict):
-        missing = [name for name in schema.get("required", []) if name not in value]
+        members = cast("dict[str, Any]", value)
+        missing = [name for name in schema.get("required", []) if name not in members]
         if missing:
             return f"{where}: {', '.join(missing)} missing"
         known = schema.get("properties", {})
         surplus = schema.get("additionalProperties", True)
-        parts = [(part, known.get(name, surplus), str(name)) for name, part in value.items()]
+        parts = [(part, known.get(name, surplus), name) for name, part in members.items()]
     elif isinstance(value, list) and "items" in schema:
-        parts = [(part, schema["items"], f"[{index}]") for index, part in enumerate(value)]
+        items = cast("Sequence[Any]", value)
+        parts = [(part, schema["items"], f"[{index}]") for index, part in enumerate(items)]
 
     prefix = "" if where == "the whole" else f"{where}."
     faults = (_fault(part, inner, root, f"{prefix}{name}") for part, inner, name in parts)

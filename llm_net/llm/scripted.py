@@ -84,7 +84,7 @@ class ScriptedModel:
                 "Give a list: replies=[…]."
             )
         if isinstance(replies, Mapping):
-            for pattern, reply in cast("Mapping[str, Reply]", replies).items():
+            for pattern, reply in replies.items():
                 self._by_pattern.append((_compiled(pattern), reply))
         else:
             self._in_order.extend(replies)
@@ -187,7 +187,8 @@ def _count_tokens(text: str) -> int:
 def _completion(answer: Any, request: Request, who: str, number: int) -> Completion:
     if isinstance(answer, Completion):
         return answer
-    text, calls = "", ()
+    text = ""
+    calls: tuple[ToolCall, ...] = ()
     if isinstance(answer, str):
         text = answer
     elif isinstance(answer, BaseModel):

@@ -24,7 +24,16 @@ from llm_net.errors import ModelCallError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-__all__ = ["acall", "call", "in_background", "in_thread", "run_coroutine", "within"]
+__all__ = [
+    "acall",
+    "await_future",
+    "call",
+    "in_background",
+    "in_thread",
+    "run_coroutine",
+    "wait",
+    "within",
+]
 
 T = TypeVar("T")
 
@@ -102,7 +111,8 @@ def wait(future: Future[T], *, timeout: float | None, who: str) -> T:
     except TimeoutError:
         if future.done():  # the answer itself is a TimeoutError
             raise
-    future.cancel()
+    finally:
+        future.cancel()  # late, or interrupted from the keyboard: nobody waits any more
     raise _too_late(who, timeout)
 
 

