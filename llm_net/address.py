@@ -83,10 +83,6 @@ class Address:
             raise AgentStopped(msg)
         return target.ref
 
-    def bind(self, target: Addressee) -> None:
-        """Let the address lead to this agent; for the runtime."""
-        self._target = weakref.ref(target)
-
     def tell(self, message: Message | str) -> None:
         """Send a message and go on; see `AgentRef.tell`."""
         self.ref.tell(message)

@@ -36,12 +36,27 @@ if TYPE_CHECKING:
     from llm_net.network import GenNetwork
     from llm_net.routing import Listener
 
-__all__ = ["GenAgent", "Starting"]
+__all__ = ["LIBRARY", "GenAgent", "Starting", "check_name"]
 
 LIBRARY: set[type] = set()
 """The classes of this package that users derive agents from; messages never reach their names."""
 
 HOOK_NAMES = frozenset({*HOOKS, *(f"a{hook}" for hook in HOOKS), "unhandled", "aunhandled"})
+
+
+def check_name(name: str) -> str:
+    """The name, if it can be one step of a path.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if not name or "/" in name or name in {".", ".."}:
+        msg = (
+            f"{name!r} is no name: it is one step of a path as in 'firm/sales/worker', "
+            "so it must not be empty, '.' or '..', and must not contain '/'"
+        )
+        raise ValueError(msg)
+    return name
 
 
 class GenAgent(BaseModel):
@@ -83,25 +98,23 @@ class GenAgent(BaseModel):
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-    __slots__ = ("__weakref__", "_node", "_random")
+    __slots__ = ("__weakref__", "_node")
 
     blocking: ClassVar[bool] = True
     concurrency: ClassVar[int] = 1
 
-    name: str = "gen_agent"
+    name: str = Field(default="gen_agent", frozen=True)
     role: Role = Role.ASSISTANT
     description: str = ""
     supervision: Supervision | None = Field(default=None, exclude=True, repr=False)
 
-    # Slots, which neither pydantic nor a type checker is to take for fields.
+    # A slot, which neither pydantic nor a type checker is to take for a field.
     _node: ClassVar[Node]
-    _random: ClassVar[random.Random | None]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ARG004 - pydantic's __init__ has them
         """Give the agent its place; so copies and unpickled agents have one of their own, too."""
         agent = super().__new__(cls)
         _set_node(agent, cls._make_node(agent))
-        _set_random(agent, None)
         return agent
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -115,6 +128,8 @@ class GenAgent(BaseModel):
                 own.setdefault(field, "str")
                 setattr(cls, field, default)
         cls.__annotations__ = own
+        if isinstance(vars(cls).get("role"), str):
+            cls.role = Role(vars(cls)["role"])
         cls._names_ = defining_names()
         if not ours:
             refuse_reserved(cls, frozenset(LIBRARY), HOOK_NAMES)
@@ -124,13 +139,7 @@ class GenAgent(BaseModel):
     @field_validator("name")
     @classmethod
     def _name_is_a_step_of_a_path(cls, name: str) -> str:
-        if not name or "/" in name or name in {".", ".."}:
-            msg = (
-                f"{name!r} is no name: it is one step of a path as in 'firm/sales/worker', "
-                "so it must not be empty, '.' or '..', and must not contain '/'"
-            )
-            raise ValueError(msg)
-        return name
+        return check_name(name)
 
     @classmethod
     def _behaviour(cls) -> Behaviour:
@@ -187,16 +196,14 @@ class GenAgent(BaseModel):
     @property
     def random(self) -> random.Random:
         """The agent's own random source, seeded by its runtime's seed and its path."""
-        if self._random is None:
-            cell = self._node.cell
-            source = (
+        node = self._node
+        if node.random is None:
+            node.random = (
                 random.Random()  # noqa: S311 - for behaviour, not for secrets
-                if cell is None
-                else cell.runtime.random(self.path)
+                if node.cell is None
+                else node.cell.runtime.random(node.path)
             )
-            _set_random(self, source)
-        assert self._random is not None
-        return self._random
+        return node.random
 
     def statistics(self) -> Statistics:
         """The counts of the present life: what the agent sent, and what came to it."""
@@ -220,10 +227,7 @@ class GenAgent(BaseModel):
         Raises:
             UsageError: If the agent is live, or a member of a network.
         """
-        node = self._node
-        if runtime is not None and runtime.seed is not None:
-            _set_random(self, None)
-        return go_live(node, runtime or shared_runtime())
+        return go_live(self._node, runtime or shared_runtime())
 
     def astart(self, *, runtime: Runtime | None = None) -> Starting:
         """Start on the running event loop: `await agent.astart()`, or `async with agent.astart()`.
@@ -381,15 +385,15 @@ class GenAgent(BaseModel):
 
     def once(self, event: str, listener: Listener) -> None:
         """Let a function hear an event of this agent one time."""
-        self._node.listen(event, Ear(call=listener, once=True))
+        self._node.listen(event, _ear(listener, once=True))
 
-    def remove_listener(self, event: str, listener: Listener) -> None:
-        """Let a function no longer hear an event of this agent.
+    def remove_listener(self, event: str, listener: Listener | GenAgent | AgentRef) -> None:
+        """Let a function, or an agent, no longer hear an event of this agent.
 
         Raises:
             UsageError: If it does not listen to that event.
         """
-        if not self._node.unlisten(event, listener):
+        if not self._node.unlisten(event, _ear(listener)):
             msg = f"{listener!r} does not listen to the event {event!r} of {self.path!r}."
             raise UsageError(msg)
 
@@ -446,7 +450,7 @@ class Starting:
         await self._ref.astop(drain=kind is None)
 
 
-def _ear(listener: Any) -> Ear:
+def _ear(listener: Any, *, once: bool = False) -> Ear:
     if isinstance(listener, GenAgent):
         return Ear(node=listener.__node__())
     if isinstance(listener, AgentRef):
@@ -458,11 +462,10 @@ def _ear(listener: Any) -> Ear:
             f"{listener!r} cannot listen: give a function of the message, an agent or a reference."
         )
         raise UsageError(msg)
-    return Ear(call=listener)
+    return Ear(call=listener, once=once)
 
 
-# The slots' own setters: pydantic's assignment knows only fields.
+# The slot's own setter: pydantic's assignment knows only fields.
 _set_node: Callable[[Any, Node], None] = GenAgent.__dict__["_node"].__set__
-_set_random: Callable[[Any, random.Random | None], None] = GenAgent.__dict__["_random"].__set__
 _OURS = {"llm_net.agent", "llm_net.network", "llm_net.mind_agent"}
 LIBRARY.update({GenAgent, BaseModel})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm_net.message import Message
     from llm_net.node import Node
 
-__all__ = ["aask_from", "ask_from", "late", "no_entry", "wake_here"]
+__all__ = ["aask_from", "ask_from", "late", "no_entry", "wake_here", "watch"]
 
 
 def ask_from(cell: Cell, receiver: Any, message: Message, timeout: float | None) -> Message | None:
@@ -68,10 +68,7 @@ def _begin(  # noqa: PLR0917 - the parts of one ask, posted as one call
     try:
         node = cell.node.find(receiver)
         ask.targets = _doors(node, message)
-        if turn is not None and turn.envelope is not None:
-            _refuse_circle(cell, ask)
-            ask.turn = turn
-            turn.waits.add(ask)
+        _wait_in(turn, ask)
         accept(node, message, turn, sender=cell, sink=ask)
         if node.cell is not None and node.cell.engine is not cell.engine:
             node.cell.engine.attend(lambda: ask.done)
@@ -96,7 +93,28 @@ def no_entry(path: str) -> UsageError:
     )
 
 
-def _refuse_circle(cell: Cell, ask: Ask) -> None:
+def watch(turn: Turn, waiting: Ask | Stream) -> None:
+    """A turn waits for something that was asked before; by the owner."""
+    if not waiting.done:
+        try:
+            _wait_in(turn, waiting)
+        except AskCycle as circle:
+            waiting.give_up(circle)
+
+
+def _wait_in(turn: Turn | None, waiting: Ask | Stream) -> None:
+    """Note that the turn waits for this.
+
+    Raises:
+        AskCycle: If it would wait for ever.
+    """
+    if turn is not None and turn.envelope is not None and waiting.turn is None:
+        _refuse_circle(turn.cell, waiting)
+        waiting.turn = turn
+        turn.waits.add(waiting)
+
+
+def _refuse_circle(cell: Cell, ask: Ask | Stream) -> None:
     """Raise if the asked agents cannot answer before a turn of this one is over.
 
     Raises:
@@ -115,7 +133,7 @@ def _refuse_circle(cell: Cell, ask: Ask) -> None:
         raise AskCycle(msg, circle=paths)
 
 
-def _circle(asker: Cell, ask: Ask, trail: tuple[Cell, ...]) -> tuple[Cell, ...] | None:
+def _circle(asker: Cell, ask: Ask | Stream, trail: tuple[Cell, ...]) -> tuple[Cell, ...] | None:
     for cell in ask.targets:
         if cell is asker:
             return (*trail, asker)

@@ -108,11 +108,12 @@ class Ask:
 class Stream:
     """Takes every reply, until the turns it caused are over."""
 
-    __slots__ = ("_open", "done", "error", "expired", "replies", "targets", "wake")
+    __slots__ = ("_open", "done", "error", "expired", "replies", "targets", "turn", "wake")
 
     def __init__(self) -> None:
         self.replies: deque[Message] = deque()
-        self.error: LLMNetError | None = None
+        self.error: BaseException | None = None
+        self.turn: Any = None
         self.done = False
         self.expired = False
         self.targets: tuple[Any, ...] = ()
@@ -137,9 +138,21 @@ class Stream:
         """One turn is over; with the last one the stream ends."""
         self._open -= 1
         self.error = self.error or error
-        if self._open <= 0:
-            self.done = True
-            self.wake()
+        if self._open <= 0 and not self.done:
+            self._end()
+
+    def give_up(self, error: BaseException) -> None:
+        """The reader waits no longer."""
+        if not self.done:
+            self.expired = True
+            self.error = error
+            self._end()
+
+    def _end(self) -> None:
+        self.done = True
+        if self.turn is not None:
+            self.turn.waits.discard(self)
+        self.wake()
 
 
 class Outputs:

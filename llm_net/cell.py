@@ -233,13 +233,13 @@ class Cell(pykka.Actor):
 
     def discard(self, scope: Scope) -> None:
         """Drop what an ended scope left here, and cancel its turns and timers."""
-        if any(envelope.scope is scope for envelope in self.mail):
-            mail = list(self.mail)
-            self.mail.clear()
-            self.mail.extend(envelope for envelope in mail if envelope.scope is not scope)
-            for envelope in mail:
-                if envelope.scope is scope:
-                    self._bury(envelope, scope.reason)
+        for _ in range(len(self.mail)):
+            # One after the other, so that the counts add up at each dead letter.
+            envelope = self.mail.popleft()
+            if envelope.scope is scope:
+                self._bury(envelope, scope.reason)
+            else:
+                self.mail.append(envelope)
         for timer in list(self.timers):
             if timer.turn.scope is scope:
                 timer.end()
@@ -290,6 +290,8 @@ class Cell(pykka.Actor):
             self._begin_turn(handler, envelope)
         AUTHOR.set(None)
         self.scheduled = False
+        if self._hooks:
+            self._schedule()  # a turn in place has failed, and its hook comes before the next turn
         if self.stopping is not None and not (
             mail or self.turns or self.children or self._holding or self.stopped
         ):
@@ -307,6 +309,9 @@ class Cell(pykka.Actor):
                 # A bare reply to an agent that does not care for replies.
                 envelope.scope.delivered += 1
                 self.delivered += 1
+                if self.runtime.instruments:
+                    self.runtime.observe("deliver", envelope, self.node.path)
+                    self.runtime.observe("finish", envelope, self.node.path)
                 if envelope.sink is not None:
                     envelope.sink.ended(None)
                 envelope.scope.close()
@@ -330,12 +335,8 @@ class Cell(pykka.Actor):
         if self.runtime.instruments:
             self.runtime.observe("deliver", envelope, self.node.path)
         message = envelope.message
-        for address in (message.sender, message.receiver):
-            if address is not None and not address.bound:
-                # It was read from JSON: let it lead to an agent again.
-                node = self.node.look_up(address.path)
-                if node is not None:
-                    address.bind(node)
+        if message.sender is not None and not message.sender.bound:
+            message = message.filled(self.node.bound(message.sender), message.receiver)
         call = partial(handler.call, self.agent, message)
         if handler.place is Place.INLINE:
             turn = self._in_place
@@ -456,11 +457,11 @@ class Cell(pykka.Actor):
 
     def _started(self, raised: BaseException | None) -> None:
         if raised is not None:
-            # An agent that could not start has nothing to go on with: resuming would serve
-            # messages from a state that on_start was to prepare.
+            # An agent that could not start has nothing to go on with. Resuming would serve messages
+            # from a state that on_start was to prepare; restarting would fail again, for ever.
             directive = (self.node.supervision or RESUME).decide(raised)
-            directive = "stop" if directive == "resume" else directive
-            apply(self, directive, raised, self.runtime.world)
+            directive = "escalate" if directive == "escalate" else "stop"
+            apply(self, directive, raised, self.home)
 
     def stop_in_order(self) -> None:
         """Handle the messages that are here, then stop; later ones are dead."""

@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 from llm_net.errors import UsageError
 from llm_net.workers import Workers
 
-__all__ = ["Engine", "Host", "Ready"]
+__all__ = ["Engine", "Host", "Ready", "blocks_itself"]
 
 log = logging.getLogger("llm_net")
 
@@ -117,10 +117,10 @@ class Engine:
             elif self.host == "loop":
                 self.thread = None
                 self.looping = False
+            elif self.thread is None:
+                _close(loop)
             elif self.looping:
                 loop.stop()  # and whoever pumps closes it on leaving
-            else:
-                _close(loop)
 
     def join(self) -> None:
         """Wait until the thread of a closed engine has ended, unless we are that thread."""
@@ -135,6 +135,7 @@ class Engine:
             while self.loop is loop:
                 # SystemExit in a task leaves run_forever; one agent's exit is not the engine's.
                 with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    loop.call_soon(self._drain, context=self._context)
                     loop.run_forever()
             if self.loop is None:
                 self._admit()
@@ -196,11 +197,7 @@ class Engine:
             UsageError: If the caller is the engine's own loop, which would wait for itself.
         """
         if self.owned:
-            msg = (
-                "A blocking call on the event loop that the agent itself lives on would wait for "
-                "ever. Use the async word instead: `await ref.aask(…)`, `await network.arun(…)`."
-            )
-            raise UsageError(msg)
+            raise blocks_itself()
         deadline = _deadline(timeout)
         if self.host == "inline" and _loop_runs_here():
             # A loop cannot run inside another one on the same thread: pump on a thread beside it.
@@ -300,6 +297,7 @@ class Engine:
 
     def _run_loop(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> None:
         self.looping = True
+        self._context.run(self._admit)  # what was posted comes before what waits in the loop
         timer = None
         if deadline is not None:
             timer = loop.call_later(max(0.0, deadline - time.monotonic()), loop.stop)
@@ -342,15 +340,19 @@ class Engine:
     def _admit(self) -> None:
         self._signalled = False
         posted = self._posted
-        while posted:
-            try:
-                call = posted.popleft()
-            except IndexError:
-                return
-            try:
-                call()
-            except Exception:
-                log.exception("A call to the engine raised; the engine goes on")
+        try:
+            while posted:
+                try:
+                    call = posted.popleft()
+                except IndexError:
+                    return
+                try:
+                    call()
+                except Exception:
+                    log.exception("A call to the engine raised; the engine goes on")
+        finally:
+            if posted:
+                self.awake = True  # interrupted: whoever drives the engine is to come back
 
 
 class _Event(threading.Event):
@@ -361,6 +363,14 @@ class _Event(threading.Event):
     def set(self) -> None:
         super().set()
         self._engine.interrupt()
+
+
+def blocks_itself() -> UsageError:
+    """The error for a call that would wait for its own thread."""
+    return UsageError(
+        "A blocking call on the event loop that the agent itself lives on would wait for ever. "
+        "Use the async word instead: `await ref.aask(…)`, `await network.arun(…)`."
+    )
 
 
 def _deadline(timeout: float | None) -> float | None:
@@ -377,6 +387,11 @@ def _loop_runs_here() -> bool:
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
     """Close a loop of our own, and what lives on it."""
+    if _loop_runs_here():  # where another loop runs, ours cannot
+        closer = threading.Thread(target=_close, args=(loop,), name="llm_net-closer")
+        closer.start()
+        closer.join()
+        return
     try:
         left = asyncio.all_tasks(loop)
         for task in left:

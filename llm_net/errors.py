@@ -24,6 +24,7 @@ Every text says what happened, with the values, why, and what to do.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from pykka import ActorDeadError
@@ -48,7 +49,17 @@ __all__ = [
     "UnknownAgent",
     "UnscriptedCall",
     "UsageError",
+    "is_interrupt",
 ]
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether this is the user, who wants the program to end, and not one agent that misbehaves.
+
+    The threads that are the package's own, by their names, are never the user's.
+    """
+    ours = threading.current_thread().name.startswith("llm_net-")
+    return isinstance(error, KeyboardInterrupt) and not ours
 
 
 class LLMNetError(Exception):

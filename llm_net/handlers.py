@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
+from llm_net.address import Address
 from llm_net.message import Message
 
 __all__ = [
@@ -93,11 +94,19 @@ class Call(Message):
 
     method: str = CALL
 
+    run: ClassVar[Callable[[Any], None]]
+
     @classmethod
     def of(cls, run: Callable[[Any], None]) -> Call:
         """The message that makes this call on the agent when its turn comes."""
         call = cls()
         object.__setattr__(call, "run", run)
+        return call
+
+    def filled(self, sender: Address | None, receiver: Address | None) -> Call:
+        """The same call under these addresses."""
+        call = super().filled(sender, receiver)
+        object.__setattr__(call, "run", self.run)
         return call
 
 
@@ -126,10 +135,11 @@ def is_handler(function: Any) -> bool:
 
     One parameter besides `self`, which is called `message` or annotated as a message.
     """
-    return _parameter(function) is not None
+    return _parameter(function, {}) is not None
 
 
-def _parameter(function: Any) -> inspect.Parameter | None:
+def _parameter(function: Any, names: Mapping[str, Any]) -> inspect.Parameter | None:
+    """The parameter that takes the message, if this is a handler."""
     if not isinstance(function, FunctionType):
         return None
     parameters = list(inspect.signature(function).parameters.values())
@@ -138,7 +148,7 @@ def _parameter(function: Any) -> inspect.Parameter | None:
     parameter = parameters[1]
     if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
         return None
-    if parameter.name == "message" or _message_class(function, parameter, {}) is not None:
+    if parameter.name == "message" or _message_class(function, parameter, names) is not None:
         return parameter
     return None
 
@@ -256,11 +266,7 @@ def _make_call(agent: Any, message: Any) -> None:
 
 def _handler(name: str, member: Any, names: Mapping[str, Any], *, blocking: bool) -> Handler | None:
     """The handler that this member of a class is, or None."""
-    parameter = _parameter(member)
-    if parameter is None and isinstance(member, FunctionType):
-        parameters = list(inspect.signature(member).parameters.values())
-        if len(parameters) == 2 and _message_class(member, parameters[1], names):  # noqa: PLR2004
-            parameter = parameters[1]
+    parameter = _parameter(member, names)
     if parameter is None:
         return None
     sync = Place.THREAD if blocking else Place.INLINE

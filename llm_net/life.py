@@ -32,9 +32,10 @@ def go_live(node: Node, runtime: Runtime, home: Scope | None = None) -> AgentRef
         UsageError: If it is live, or a member of a network that has to be started instead, or a
             network in it has an entry that is no member.
     """
-    if node.parent is not None:
+    if node.has_joined:
+        where = "gone" if node.parent is None else repr(node.parent.path)
         msg = (
-            f"The agent {node.name!r} is a member of the network {node.parent.path!r}: start that, "
+            f"The agent {node.name!r} is a member of a network ({where}): start that, "
             "or start a copy of the agent (model_copy(deep=True))."
         )
         raise UsageError(msg)
@@ -86,6 +87,8 @@ def _settle(cells: list[Cell]) -> None:
     for cell in cells:
         cell.node.cell = cell
         cell.node.last_ref = cell.ref
+        if cell.runtime.seed is not None:
+            cell.node.random = None  # what was drawn before is not to change what the seed gives
     cells[0].runtime.version += 1
 
 

@@ -20,7 +20,6 @@ from pydantic import (
     Field,
     StrictStr,
     create_model,
-    field_validator,
 )
 
 from llm_net.address import Address
@@ -213,7 +212,10 @@ class Message(BaseModel):
     outside of one). A plain reply has the method `response`; both forms take `method=`.
     """
 
-    def __init__(self, body: str = "", **data: Any) -> None:
+    def __init__(self, /, body: str = "", **data: Any) -> None:
+        body = _plain_text(body)
+        if "method" in data:
+            data["method"] = _plain_text(data["method"])
         parent = data.get("reply_to")
         if isinstance(parent, Message):
             data["reply_to"] = parent.id
@@ -230,11 +232,6 @@ class Message(BaseModel):
         elif "method" not in own:
             cls.__annotations__ = {**own, "method": "str"}
             cls.method = snake_case(cls.__name__)
-
-    @field_validator("method")
-    @classmethod
-    def _method_is_plain_text(cls, value: str) -> str:
-        return str.__str__(value)
 
     @property
     def reply_to(self) -> Message | None:
@@ -350,7 +347,7 @@ class Message(BaseModel):
         the constructor makes.
         """
         fields = {
-            "body": body,
+            "body": _plain_text(body),
             "method": method,
             "role": role,
             "sender": sender,
@@ -400,6 +397,11 @@ _set_private = _slots["__pydantic_private__"].__set__
 _set_link = _slots["_link"].__set__
 _link_of: Callable[[Message], _Link | None] = _slots["_link"].__get__
 _plain = Message._from_fields  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - of this file
+
+
+def _plain_text(value: Any) -> Any:
+    """A text of a special class, an enum's for one, as a plain one; anything else as it is."""
+    return str.__str__(value) if isinstance(value, str) and type(value) is not str else value
 
 
 def _call_model(cls: type[Message]) -> type[BaseModel]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import networkx as nx
 from pydantic import SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
-from llm_net.agent import LIBRARY, GenAgent
+from llm_net.agent import LIBRARY, GenAgent, check_name
 from llm_net.diagram import Box, flow_chart
 from llm_net.directory import Directory
 from llm_net.errors import UsageError
@@ -118,31 +118,49 @@ class GenNetwork(GenAgent):
         return self._place.graph.copy(as_view=True)
 
     @property
-    def directory(self) -> Directory[GenAgent]:
+    def directory(self) -> Directory[Any]:
         """The direct members by name, in the order in which they were added."""
         return Directory(self._place)
 
-    @property
-    def entry(self) -> tuple[str, ...]:
-        """The members that take the messages to the network, in this order."""
-        return self._place.entry
+    if TYPE_CHECKING:
+        # What a type checker is to see of the constructor, for subclasses with fields, too.
+        agents: Iterable[GenAgent] = ()
+        edges: Iterable[Edge] = ()
+        entry: str | Iterable[str] | None = None
+        expose: str | Iterable[str] = ()
+    else:
 
-    @entry.setter
-    def entry(self, value: str | Iterable[str] | None) -> None:
-        with TOPOLOGY:
-            self._place.entry = names(value)
-            self._place.changed()
+        @property
+        def agents(self) -> tuple[GenAgent, ...]:
+            """The direct members, in the order in which they were added."""
+            return tuple(self._place.agents.values())
 
-    @property
-    def expose(self) -> frozenset[str]:
-        """The events of direct members that leave the network as its own."""
-        return self._place.expose
+        @property
+        def edges(self) -> tuple[Edge, ...]:
+            """The edges as (u, event, v), in the order in which they were first linked."""
+            return tuple(self._place.edges())
 
-    @expose.setter
-    def expose(self, value: str | Iterable[str]) -> None:
-        with TOPOLOGY:
-            self._place.expose = frozenset(names(value))
-            self._place.changed()
+        @property
+        def entry(self) -> tuple[str, ...]:
+            """The members that take the messages to the network, in this order."""
+            return self._place.entry
+
+        @entry.setter
+        def entry(self, value: str | Iterable[str] | None) -> None:
+            with TOPOLOGY:
+                self._place.entry = names(value)
+                self._place.changed()
+
+        @property
+        def expose(self) -> frozenset[str]:
+            """The events of direct members that leave the network as its own."""
+            return self._place.expose
+
+        @expose.setter
+        def expose(self, value: str | Iterable[str]) -> None:
+            with TOPOLOGY:
+                self._place.expose = frozenset(names(value))
+                self._place.changed()
 
     def add(self, *agents: GenAgent) -> Self:
         """Make agents members; in a live network they go live.
@@ -239,15 +257,12 @@ class GenNetwork(GenAgent):
         """
         network = cls(**options)
         for node in graph.nodes:
-            name = str(node)
-            if isinstance(agent, GenAgent):
-                member: Any = agent.model_copy(deep=True, update={"name": name})
-            else:
-                member = agent(name)
+            name = check_name(str(node))
+            member = agent.model_copy(deep=True) if isinstance(agent, GenAgent) else agent(name)
             if not isinstance(member, GenAgent):
                 msg = f"from_graph: agent({name!r}) gave {member!r:.80}, which is no agent."
                 raise UsageError(msg)
-            _put(member, {"name": name})
+            vars(member)["name"] = name  # it is frozen, and this object is still ours alone
             network.add(member)
         for u, v, key, data in _edges(graph):
             attributes = {str(name): value for name, value in data.items() if name != "event"}
@@ -261,16 +276,18 @@ class GenNetwork(GenAgent):
 
     # -- finding
 
-    def __getitem__(self, path: str) -> GenAgent:
+    def __getitem__(self, path: str) -> Any:
         """The agent at a path: seen from this network downwards, else a full path.
+
+        Typed as Any, for its class is known to who built the network, and to nobody else.
 
         Raises:
             UnknownAgent: If nobody has that path (it is a KeyError).
         """
-        return self._place.inside(path).agent  # type: ignore[no-any-return]
+        return self._place.inside(path).agent
 
     def __contains__(self, path: object) -> bool:
-        return isinstance(path, str) and self._place.below(path) is not None
+        return isinstance(path, str) and self._place.has(path)
 
     def find(
         self, *, method: str | None = None, receives: type[Message] | None = None
@@ -394,10 +411,11 @@ class GenNetwork(GenAgent):
         # Level by level rather than by recursion, for nests may be deep.
         token = _OWN_FIELDS.set(True)
         try:
-            levels = [(self, data)]
+            levels: list[tuple[GenNetwork, dict[str, Any]]] = [(self, data)]
             while levels:
                 network, dump = levels.pop()
-                inside = dump["agents"] = {}
+                inside: dict[str, Any] = {}
+                dump["agents"] = inside
                 for name, agent in network.directory.items():
                     inside[name] = agent.model_dump(mode=info.mode)
                     if isinstance(agent, GenNetwork):
@@ -421,19 +439,20 @@ class GenNetwork(GenAgent):
         levels: list[tuple[GenAgent, Mapping[str, Any]]] = [(self, dump)]
         while levels:
             agent, fields = levels.pop()
-            inside = fields.get("agents", {}) if isinstance(agent, GenNetwork) else {}
-            members = agent.directory if isinstance(agent, GenNetwork) else {}
+            nested = isinstance(agent, GenNetwork)
+            inside: Mapping[str, Any] = fields.get("agents", {}) if nested else {}
+            members: Mapping[str, Any] = agent.directory if isinstance(agent, GenNetwork) else {}
             if set(inside) != set(members):
                 strange = ", ".join(map(repr, sorted(set(inside) ^ set(members))))
                 raise UsageError(
                     f"The dump and the network {agent.path!r} differ in the agents {strange}. "
                     "Restore into a network built by the same code."
                 )
-            own = {name: value for name, value in fields.items() if name != "agents" or not members}
+            own = {name: value for name, value in fields.items() if not nested or name != "agents"}
             valid.append((agent, _validated(agent, own)))
             levels.extend((members[name], inside[name]) for name in members)
         for agent, values in valid:
-            agent.__dict__.update(values)
+            vars(agent).update(values)
         return self
 
     def _complete(self, copy: Self) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride] - Self
@@ -490,13 +509,10 @@ def _validated(agent: GenAgent, fields: Mapping[str, Any]) -> dict[str, Any]:
         if name not in kind.model_fields:
             msg = f"The dump has a field {name!r} that {agent.path!r} has not."
             raise UsageError(msg)
+        if name == "name" and value == agent.name:
+            continue  # frozen, and the same
         kind.__pydantic_validator__.validate_assignment(probe, name, value)
     return {name: getattr(probe, name) for name in fields}
-
-
-def _put(agent: GenAgent, fields: Mapping[str, Any]) -> None:
-    """Set fields to validated values."""
-    agent.__dict__.update(_validated(agent, fields))
 
 
 def _listen_again(mine: NetworkNode, theirs: NetworkNode) -> None:

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_net.address import Address
@@ -97,7 +98,6 @@ class Node:
 
     Attributes:
         behaviour: What its class can do.
-        parent: The node of the network it is a member of.
         cell: The cell that runs it, while it is live.
         last_ref: The reference of its present or latest life.
         ears: Who listens to its events besides the network's edges.
@@ -106,12 +106,13 @@ class Node:
     __slots__ = (
         "__weakref__",
         "_agent",
+        "_parent",
         "_place",
         "behaviour",
         "cell",
         "ears",
         "last_ref",
-        "parent",
+        "random",
         "stand_in",
     )
 
@@ -119,9 +120,11 @@ class Node:
         self._agent = weakref.ref(agent)
         self._place: Address | None = None
         self.behaviour = behaviour
-        self.parent: NetworkNode | None = None
+        self._parent: NetworkNode | None = None
         self.cell: Cell | None = None
         self.last_ref: AgentRef | None = None
+        self.random: Random | None = None
+        """The agent's own random source, made when it is first asked for."""
         self.stand_in: Voice | None = None
         """Takes what a handler sends where it is called without a runtime, in tests."""
         self.ears: dict[str, list[Ear]] = {}
@@ -138,6 +141,22 @@ class Node:
             msg = "The agent of this node is gone: nothing holds it any more."
             raise UsageError(msg)
         return agent
+
+    @property
+    def parent(self) -> NetworkNode | None:
+        """The node of the network it is a member of; one that nobody holds any more is none."""
+        above = self._parent
+        return above if above is not None and above.exists else None
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether it was made a member of a network, even of one that is gone."""
+        return self._parent is not None
+
+    def join(self, network: NetworkNode | None) -> None:
+        """Become a member of this network, or of none."""
+        self._parent = network
+        self.moved()
 
     @property
     def exists(self) -> bool:
@@ -231,7 +250,7 @@ class Node:
 
     def by_full_path(self, path: str) -> Node | None:
         """The node of a path from the outermost network's name, here or in the same runtime."""
-        first, _, rest = path.partition("/")
+        first, step, rest = path.partition("/")
         outermost = self.root()
         if outermost.name != first:
             cell = self.cell or outermost.cell
@@ -239,11 +258,18 @@ class Node:
             if root is None:
                 return None
             outermost = root.node
-        return outermost.below(rest) if rest else outermost
+        return outermost.below(rest) if step else outermost
 
     def below(self, path: str) -> Node | None:  # noqa: ARG002 - a network looks
         """The node of a path that starts at a member of this network; an agent has none."""
         return None
+
+    def bound(self, address: Address) -> Address:
+        """An address that was read from JSON as one that leads to an agent, if there is one."""
+        if address.bound:
+            return address
+        found = self.look_up(address.path)
+        return address if found is None else found.address
 
     def find(self, receiver: Any) -> Node:
         """The node of a receiver: a reference, an address, an agent, or a path as text.
@@ -277,6 +303,10 @@ class Node:
         if node is None:
             raise self.unknown(receiver)
         return node
+
+    def has(self, path: str) -> bool:
+        """Whether somebody has this path."""
+        return (self.below(path) or self.by_full_path(path)) is not None
 
     def takes(self, method: str) -> bool:  # noqa: ARG002 - a network looks
         """Whether a message to this node reaches somebody, once it is live."""
@@ -359,12 +389,12 @@ class Node:
             self.ears.setdefault(event, []).append(ear)
             self.changed()
 
-    def unlisten(self, event: str, call: Listener) -> bool:
-        """Remove a function from the listeners; whether it was one."""
+    def unlisten(self, event: str, listener: Ear) -> bool:
+        """Remove a function or node from the listeners; whether it was one."""
         with TOPOLOGY:
             ears = self.ears.get(event, [])
             for ear in ears:
-                if ear.call == call:
+                if ear.call == listener.call and ear.node is listener.node:
                     ears.remove(ear)
                     self.changed()
                     return True

@@ -26,7 +26,7 @@ RESUME = Supervision()
 class Snapshot:
     """An agent's fields and private attributes as they were at its start."""
 
-    __slots__ = ("_fields", "_private")
+    __slots__ = ("_values",)
 
     def __init__(self, agent: Any) -> None:
         """Copy them.
@@ -34,30 +34,35 @@ class Snapshot:
         Raises:
             UsageError: If one cannot be copied.
         """
-        self._fields = _copied(agent, agent.__dict__)
         private = getattr(agent, "__pydantic_private__", None)
-        self._private = None if private is None else _copied(agent, private)
-
-    def put_back(self, agent: Any) -> None:
-        """Give the agent, the same object, fields as they were."""
-        agent.__dict__.clear()
-        agent.__dict__.update(copy.deepcopy(self._fields))
-        if self._private is not None:
-            agent.__pydantic_private__.update(copy.deepcopy(self._private))
-
-
-def _copied(agent: Any, values: dict[str, Any]) -> dict[str, Any]:
-    copied: dict[str, Any] = {}
-    for name, value in values.items():
         try:
-            copied[name] = copy.deepcopy(value)
+            # All at once: what two fields share, they share again after a restart.
+            self._values = copy.deepcopy((agent.__dict__, private))
         except Exception as error:
+            name, value = _culprit({**agent.__dict__, **(private or {})})
             raise UsageError(
                 f"The agent {agent.path!r} may be restarted, but its field {name!r} "
                 f"({type(value).__name__}) cannot be copied: {error}. Give the type a "
                 "__deepcopy__, or supervise the agent without restarts."
             ) from error
-    return copied
+
+    def put_back(self, agent: Any) -> None:
+        """Give the agent, the same object, fields as they were."""
+        fields, private = copy.deepcopy(self._values)
+        agent.__dict__.clear()
+        agent.__dict__.update(fields)
+        if private is not None:
+            agent.__pydantic_private__.update(private)
+
+
+def _culprit(values: dict[str, Any]) -> tuple[str, Any]:
+    """Which value it is that cannot be copied."""
+    for name, value in values.items():
+        try:
+            copy.deepcopy(value)
+        except Exception:  # noqa: BLE001 - any type may refuse in its own way
+            return name, value
+    return "?", None
 
 
 def keeps_start(cell: Cell) -> bool:

@@ -19,15 +19,16 @@ import pykka
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr
 
 from llm_net.address import Address
-from llm_net.asking import aask_from, ask_from, late, no_entry, wake_here
+from llm_net.asking import aask_from, ask_from, late, no_entry, wake_here, watch
 from llm_net.asks import Ask, Stream
 from llm_net.cell import Cell
+from llm_net.engine import blocks_itself
 from llm_net.errors import AgentStopped, AskTimeout, UsageError
 from llm_net.handlers import Call
 from llm_net.mailbox import Envelope, Reason
 from llm_net.message import Message
 from llm_net.node import Node
-from llm_net.speech import accept
+from llm_net.speech import accept, within
 from llm_net.turn import current_turn
 
 __all__ = ["DEFAULT", "AgentRef", "AskFuture", "Default", "as_message"]
@@ -113,6 +114,13 @@ class AgentRef(pykka.ActorRef[Any]):
     def __address__(self) -> Address:
         return self._node.address
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # An agent that is copied goes on speaking to whom it knows.
+        return self
+
     def __str__(self) -> str:
         return f"{self.actor_class.__name__} ({self.path})"
 
@@ -156,7 +164,9 @@ class AgentRef(pykka.ActorRef[Any]):
         cell = self._cell
         turn = current_turn()
         if cell is None:
-            lost = Envelope(message, self._runtime.world, 0, overheard=False)
+            here = within(turn, self._runtime)
+            scope = self._runtime.world if here is None else here.scope
+            lost = Envelope(message, scope, 0, overheard=False)
             bury = partial(self._runtime.bury, lost, Reason.STOPPED, self.path, counted=False)
             self._runtime.engine.run(bury)
             msg = f"The agent {self.path!r} has stopped. Start it again to speak to it."
@@ -215,6 +225,8 @@ class AgentRef(pykka.ActorRef[Any]):
             self._call(message, future)
             return future.get() if block else future
         message = as_message(message)
+        if block:
+            self._refuse_owner()
         turn = current_turn()
         if block and turn is not None and turn.cell.runtime is self._runtime:
             return ask_from(turn.cell, self, message, self._seconds(timeout))
@@ -228,6 +240,15 @@ class AgentRef(pykka.ActorRef[Any]):
         if turn is not None and turn.cell.runtime is self._runtime:
             return await aask_from(turn.cell, self, message, self._seconds(timeout))
         return await self._begin(message, timeout)  # type: ignore[no-any-return]
+
+    def _refuse_owner(self) -> None:
+        """Refuse to block the loop that the agent lives on, before anything is done.
+
+        Raises:
+            UsageError: If this is that loop.
+        """
+        if self._runtime.engine.owned:
+            raise blocks_itself()
 
     def _seconds(self, timeout: Timeout) -> float | None:
         return self._runtime.ask_timeout if isinstance(timeout, Default) else timeout
@@ -280,12 +301,20 @@ class AgentRef(pykka.ActorRef[Any]):
             AskTimeout: If the next reply does not come in time.
         """
         message = as_message(message)
+        self._refuse_owner()
         self._check_entry(message)
         stream = Stream()
         event = self._runtime.engine.event()
         stream.wake = event.set
         cell = self._send(message, stream)
+        self._watch(stream)
         return self._replies(cell, stream, event, message, self._seconds(timeout))
+
+    def _watch(self, waiting: Ask | Stream) -> None:
+        """If a turn of this runtime waits here, let a circle be found."""
+        turn = within(current_turn(), self._runtime)
+        if turn is not None:
+            self._runtime.engine.run(partial(watch, turn, waiting))
 
     def _replies(
         self,
@@ -320,6 +349,7 @@ class AgentRef(pykka.ActorRef[Any]):
         seconds = self._seconds(timeout)
         future = wake_here(stream)
         self._send(message, stream)
+        self._watch(stream)
         try:
             while True:
                 if not stream.replies and not stream.done:
@@ -366,6 +396,8 @@ class AgentRef(pykka.ActorRef[Any]):
         Raises:
             AskTimeout: If it takes longer than `timeout`; names what has not returned.
         """
+        if block:
+            self._refuse_owner()
         ask = Ask()
         future = _StopFuture(self, ask, timeout)
         cell = self._cell
@@ -449,6 +481,7 @@ class AskFuture(pykka.Future[Any]):
     def get(self, *, timeout: float | None = None) -> Any:
         """Block until the answer is there; see `AgentRef.ask` for what it raises."""
         limit = self._timeout if timeout is None else timeout
+        self._ref._watch(self._ask)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if not self._engine.wait(lambda: self._ask.done, self._event, limit):
             error = self._late(limit)
             self._engine.run(partial(self._ask.give_up, error))
@@ -459,6 +492,7 @@ class AskFuture(pykka.Future[Any]):
         return self._wait().__await__()
 
     async def _wait(self) -> Any:
+        self._ref._watch(self._ask)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if not self._ask.done and self._engine.host == "inline":
             # Somebody has to pump it, and it cannot be this loop.
             done = await self._engine.wait_beside(

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llm_net.errors import is_interrupt
+
 if TYPE_CHECKING:
     from llm_net.cell import Cell
     from llm_net.message import Message
@@ -36,14 +38,16 @@ class Leg:
     where: Filter | None
     cells: tuple[Cell, ...] | None
 
-    def hears(self, message: Message, failed: Callable[[Exception], None]) -> bool:
+    def hears(self, message: Message, failed: Callable[[BaseException], None]) -> bool:
         """Whether the filter lets this message pass; one that raises does not, and is reported."""
         if self.where is None:
             return True
         try:
             return bool(self.where(message))
-        except Exception as error:  # noqa: BLE001 - a user's function; the other edges are served
-            failed(error)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            failed(error)  # the other edges are served
             return False
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from llm_net.context import AUTHOR
 from llm_net.engine import Engine
-from llm_net.errors import UsageError
+from llm_net.errors import UsageError, is_interrupt
 from llm_net.turn import Turn
 
 __all__ = [
@@ -57,11 +57,10 @@ def run_in_place(call: Callable[[], Any], turn: Turn, item: Item) -> BaseExcepti
             else:
                 _refuse_unawaited(value)
                 item(turn, value)
-    except KeyboardInterrupt:
-        # On the main thread it is the user, who wants the program, not this turn, to end.
-        raise
-    except BaseException as raised:  # noqa: BLE001 - one agent's SystemExit is not the others'
-        return raised
+    except BaseException as raised:
+        if is_interrupt(raised):
+            raise
+        return raised  # one agent's SystemExit is not the others'
     return None
 
 
@@ -127,7 +126,9 @@ def run_on_thread(
 
     def wanted(value: Any) -> None:
         if not turn.abandoned:
+            AUTHOR.set(turn)  # what is made of the value on the engine's thread is the turn's, too
             item(turn, value)
+            AUTHOR.set(None)
 
     def run() -> None:
         value = call()

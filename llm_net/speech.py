@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from llm_net.errors import is_interrupt
 from llm_net.mailbox import Envelope, Reason, Sink
 from llm_net.message import Message, Method, snake_case
 from llm_net.node import Node
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from llm_net.runtime import Runtime
     from llm_net.scope import Scope
 
-__all__ = ["accept", "address", "emit", "give_result", "send", "written"]
+__all__ = ["accept", "address", "emit", "give_result", "send", "within", "written"]
 
 RESPONSE = Method.RESPONSE.value
 
@@ -91,10 +92,7 @@ def _reply(turn: Turn, envelope: Envelope, reply: Message) -> None:
     if sink is not None and sink.wants:
         cell.sent += 1
         scope.taken(reply)
-        if cell.runtime.instruments:
-            taken = Envelope(reply, scope, envelope.hops + 1, overheard=False)
-            cell.runtime.observe("send", taken, "")
-            cell.runtime.observe("deliver", taken, "")
+        _observe_taken(cell.runtime, Envelope(reply, scope, envelope.hops + 1, overheard=False))
         sink.take(reply)
         return
     to = reply.receiver
@@ -106,6 +104,13 @@ def _reply(turn: Turn, envelope: Envelope, reply: Message) -> None:
         cell.runtime.bury(lost, reason, path, counted=False)
         return
     address(cell, turn, reply)
+
+
+def _observe_taken(runtime: Runtime, envelope: Envelope) -> None:
+    """Let the instruments see a message that reached its taker without a mailbox."""
+    if runtime.instruments:
+        runtime.observe("send", envelope, "")
+        runtime.observe("deliver", envelope, "")
 
 
 # -- emit
@@ -159,6 +164,7 @@ def _emit_along(cell: Cell, route: Route, turn: Turn | None, message: Message) -
         scope.outputs.append(message)
         if scope.record is not None:
             scope.note(message, None)
+        _observe_taken(cell.runtime, envelope)
 
 
 def _overheard_abroad(receivers: Sequence[Cell], message: Message) -> None:
@@ -174,8 +180,10 @@ def _call(cell: Cell, turn: Turn | None, listener: Any, message: Message) -> Non
     own = Turn(cell, None, scope)
     try:
         value = listener(message)
-    except Exception as error:  # noqa: BLE001 - a listener harms nobody else
-        cell.failed(own, error)
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        cell.failed(own, error)  # a listener harms nobody else
         return
     if not inspect.iscoroutine(value):
         return
@@ -189,7 +197,7 @@ def _call(cell: Cell, turn: Turn | None, listener: Any, message: Message) -> Non
     run_in_task(lambda: value, own, lambda _turn, _value: None, over, cell.engine)
 
 
-def _filter_failed(cell: Cell, turn: Turn | None, raised: Exception) -> None:
+def _filter_failed(cell: Cell, turn: Turn | None, raised: BaseException) -> None:
     scope = cell.runtime.world if turn is None else turn.scope
     cell.failed(Turn(cell, None, scope), raised)
 
@@ -257,7 +265,7 @@ def _caused(cell: Cell, turn: Turn | None, message: Message, *, overheard: bool)
     """The envelope of a message that this turn causes."""
     if message.sender is None:
         message = message.filled(cell.node.address, message.receiver)
-    turn = _within(turn, cell.runtime)
+    turn = within(turn, cell.runtime)
     if turn is None:
         return Envelope(message, cell.runtime.world, 0, overheard)
     cause = turn.envelope
@@ -268,7 +276,7 @@ def _caused(cell: Cell, turn: Turn | None, message: Message, *, overheard: bool)
     return envelope
 
 
-def _within(turn: Turn | None, runtime: Runtime) -> Turn | None:
+def within(turn: Turn | None, runtime: Runtime) -> Turn | None:
     """The turn, if it is one of this runtime and of a run that still goes on."""
     if turn is None or turn.cell.runtime is not runtime or turn.scope.past:
         return None
@@ -309,19 +317,17 @@ def accept(
     if home is not None:
         runtime = home.runtime
     assert runtime is not None, "a message sets out from a live agent, or to one"
-    turn = _within(turn, runtime)
+    turn = within(turn, runtime)
     if scope is None:
         scope = runtime.world if turn is None else turn.scope
     writer = message.sender
-    if writer is None and sender is not None:
+    if writer is not None:
+        writer = node.bound(writer)
+    elif sender is not None:
         writer = sender.node.address
     message = message.filled(writer, node.address)
-    if cell is not None and cell.conversations:
-        listener = cell.conversations.get(message.reply_to_id or "")
-        if listener is not None and listener.wants:
-            scope.taken(message)
-            listener.take(message)
-            return
+    if cell is not None and cell.conversations and _overtaken(cell, message, scope):
+        return
     doors = node.doors(message.method)
     cause = None if turn is None else turn.envelope
     envelope = Envelope(
@@ -346,6 +352,17 @@ def accept(
         door.put(envelope)
     if not doors:
         runtime.bury(envelope, node.why_closed, node.path, counted=False)
+
+
+def _overtaken(cell: Cell, message: Message, scope: Scope) -> bool:
+    """Whether a conversation that the agent leads has taken the message in its place."""
+    listener = cell.conversations.get(message.reply_to_id or "")
+    if listener is None or not listener.wants:
+        return False
+    scope.taken(message)
+    _observe_taken(cell.runtime, Envelope(message, scope, 0, overheard=False))
+    listener.take(message)
+    return True
 
 
 def _abroad(node: Node, cell: Cell, message: Message, sender: Cell, sink: Sink | None) -> None:

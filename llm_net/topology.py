@@ -30,7 +30,7 @@ class _Fixed(dict[str, Any]):
         raise TypeError(msg)
 
     __setitem__ = __delitem__ = __ior__ = _refuse
-    setdefault = pop = popitem = clear = _refuse
+    setdefault = pop = popitem = clear = _refuse  # pyright: ignore[reportAssignmentType]
 
     def update(self, *changes: Any, **more: Any) -> None:
         """Refuse a change; networkx itself updates with nothing."""
@@ -38,7 +38,7 @@ class _Fixed(dict[str, Any]):
             self._refuse()
 
 
-class _Graph(nx.MultiDiGraph):  # type: ignore[type-arg]
+class _Graph(nx.MultiDiGraph):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument]
     node_attr_dict_factory = _Fixed
     edge_attr_dict_factory = _Fixed
     graph_attr_dict_factory = _Fixed
@@ -112,9 +112,10 @@ class NetworkNode(Node):
         """
         with TOPOLOGY:
             name = node.name
-            if node.parent is not None:
+            if node.has_joined:
+                where = "a network" if node.parent is None else repr(node.parent.path)
                 msg = (
-                    f"The agent {name!r} is already a member of {node.parent.path!r}. One object "
+                    f"The agent {name!r} is already a member of {where}. One object "
                     "belongs to one network; model_copy(deep=True) gives another."
                 )
                 raise UsageError(msg)
@@ -133,8 +134,7 @@ class NetworkNode(Node):
             self.members[name] = node
             self.agents[name] = agent
             self.graph.add_node(name)
-            node.parent = self
-            node.moved()
+            node.join(self)
             self.changed()
 
     def remove(self, name: str) -> Any:
@@ -156,8 +156,7 @@ class NetworkNode(Node):
             self._filters = {
                 key: where for key, where in self._filters.items() if name not in (key[0], key[2])
             }
-            node.parent = None
-            node.moved()
+            node.join(None)
             self.changed()
             return agent
 
@@ -197,7 +196,8 @@ class NetworkNode(Node):
                 self._filters[u, event, v] = where
                 attributes = {"where": where, **attributes}
             self.graph.add_edge(u, v, key=event)
-            dict.update(self.graph.edges[u, v, event], attributes)
+            held: dict[str, Any] = self.graph.edges[u, v, event]
+            dict.update(held, attributes)  # pyright: ignore[reportUnknownMemberType]
             self.changed()
 
     def unlink(self, u: str, event: str, v: str) -> None:
@@ -234,11 +234,15 @@ class NetworkNode(Node):
 
     def below(self, path: str) -> Node | None:
         """The node of a path that starts at a member."""
-        name, _, rest = path.partition("/")
+        name, step, rest = path.partition("/")
         if name not in self.members:
             return None
         node = self.members[name]
-        return node.below(rest) if rest else node
+        return node.below(rest) if step else node
+
+    def look_up(self, path: str) -> Node | None:
+        """The node of a path: seen from inside the network first."""
+        return self.below(path) or super().look_up(path)
 
     def inner(self) -> list[Node]:
         """The members' nodes."""
@@ -291,4 +295,4 @@ def names(value: str | Iterable[str] | None) -> tuple[str, ...]:
     """A name, or several, or none, as a tuple."""
     if value is None:
         return ()
-    return (value,) if isinstance(value, str) else tuple(value)
+    return (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))

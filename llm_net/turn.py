@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import asyncio
     from datetime import datetime
 
-    from llm_net.asks import Ask
+    from llm_net.asks import Ask, Stream
     from llm_net.cell import Cell
     from llm_net.mailbox import Envelope
     from llm_net.message import Role
@@ -44,7 +44,7 @@ class Turn:
         self.scope = scope
         self.task: asyncio.Task[None] | None = None
         self.threaded = False
-        self.waits: set[Ask] = set()
+        self.waits: set[Ask | Stream] = set()
         self.abandoned = False
         self.detached = False
 

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         result_deadline=options.deadline,
     )
     print(f"{options.contractors} contractors, asked by one manager, on {options.model}\n")
-    negotiation = net.stream(options.task, progress=True)
+    negotiation = net.stream(options.task, progress=sys.stderr.isatty())
     for message in negotiation:
         show.line(message)
     outcome = negotiation.outcome
