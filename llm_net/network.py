@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, cast
 
-import networkx as nx
 from pydantic import SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 from llm_net.agent import LIBRARY, GenAgent, check_name
@@ -29,6 +28,9 @@ from llm_net.svg import network_svg
 from llm_net.topology import NetworkNode, names
 
 __all__ = ["GenNetwork"]
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 _OWN_FIELDS: ContextVar[bool] = ContextVar("llm_net_own_fields", default=False)
 

@@ -5,16 +5,17 @@ Floor 2. The graph is the truth; routes are compiled from it and forgotten when 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
-
-import networkx as nx
 
 from llm_net.errors import UsageError
 from llm_net.node import TOPOLOGY, Node, leg_to, next_order
 from llm_net.routing import Filter, Leg
 
 if TYPE_CHECKING:
+    import networkx as nx
+
     from llm_net.cell import Cell
     from llm_net.handlers import Behaviour
     from llm_net.supervision import Supervision
@@ -38,10 +39,17 @@ class _Fixed(dict[str, Any]):
             self._refuse()
 
 
-class _Graph(nx.MultiDiGraph):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument]
-    node_attr_dict_factory = _Fixed
-    edge_attr_dict_factory = _Fixed
-    graph_attr_dict_factory = _Fixed
+@functools.cache
+def _graph_class() -> type[nx.MultiDiGraph[str]]:
+    """A multigraph whose attributes are fixed.
+
+    networkx takes longer to import than the rest of the package, so it is imported with the first
+    network, not with the package.
+    """
+    import networkx as nx  # noqa: PLC0415
+
+    factories = ("node_attr_dict_factory", "edge_attr_dict_factory", "graph_attr_dict_factory")
+    return type("FixedMultiDiGraph", (nx.MultiDiGraph,), dict.fromkeys(factories, _Fixed))
 
 
 class NetworkNode(Node):
@@ -67,7 +75,7 @@ class NetworkNode(Node):
 
     def __init__(self, agent: Any, behaviour: Behaviour) -> None:
         super().__init__(agent, behaviour)
-        self.graph: nx.MultiDiGraph[str] = _Graph()
+        self.graph: nx.MultiDiGraph[str] = _graph_class()()
         self.members: dict[str, Node] = {}
         self.agents: dict[str, Any] = {}
         self.entry: tuple[str, ...] = ()
