@@ -28,7 +28,7 @@ from llm_net.life import go_live
 from llm_net.message import Message, Role, snake_case
 from llm_net.node import TOPOLOGY, Cancellable, Ear, Node, Voice
 from llm_net.ref import DEFAULT, AgentRef, Default, as_message
-from llm_net.runtime import Runtime, running_runtime, shared_runtime
+from llm_net.runtime import Runtime, no_handler, running_runtime, shared_runtime
 from llm_net.scope import Statistics
 from llm_net.supervision import Supervision
 
@@ -371,7 +371,8 @@ class GenAgent(BaseModel):
 
         Not overridden, such a message is an error to its asker, else a dead letter.
         """
-        raise NotImplementedError  # never called: the cell settles it without a turn
+        # Reached only from an override that passes on what it does not want, either.
+        raise no_handler(message, self.path)
 
     # -- listening
 

@@ -23,7 +23,7 @@ from llm_net.routing import Filter
 from llm_net.run import AsyncRunStream, Run, RunStream, launch_message
 from llm_net.running import Running
 from llm_net.runtime import Runtime
-from llm_net.scope import Limits
+from llm_net.scope import Limits, Statistics, total
 from llm_net.svg import network_svg
 from llm_net.topology import NetworkNode, names
 
@@ -400,6 +400,13 @@ class GenNetwork(GenAgent):
         return AsyncRunStream(
             Running(self._place, runtime, limits, launch_message(self._place, message))
         )
+
+    def statistics(self) -> Statistics:
+        """The counts of all agents in the network, and its own, in their present life."""
+        cell = self._node.cell
+        if cell is None:
+            return Statistics()
+        return cell.runtime.read(lambda: total(each.statistics() for each in cell.tree()))
 
     # -- state
 

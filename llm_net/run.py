@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llm_net.asks import Outputs
 from llm_net.diagram import sequence_diagram
@@ -49,7 +49,7 @@ class Run:
     ended: str
     trace: str | None
     loop: tuple[str, ...]
-    conversation: Conversation
+    conversation: Conversation = field(repr=False)
 
     @classmethod
     def of(cls, scope: Scope) -> Run:

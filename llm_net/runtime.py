@@ -11,6 +11,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,12 +19,13 @@ from llm_net.context import THREAD_LIMIT, process_id
 from llm_net.engine import Engine, Host
 from llm_net.errors import AgentStopped, DeliveryError, LLMNetError, NoHandler, UsageError
 from llm_net.mailbox import DeadLetter, Envelope, Reason
-from llm_net.scope import Scope, Statistics
+from llm_net.scope import Scope, Statistics, total
 
 if TYPE_CHECKING:
     from llm_net.instrument import Instrument
+    from llm_net.message import Message
 
-__all__ = ["Runtime", "running_runtime", "shared_runtime"]
+__all__ = ["Runtime", "no_handler", "running_runtime", "shared_runtime"]
 
 log = logging.getLogger("llm_net")
 
@@ -124,16 +126,9 @@ class Runtime:
         return seen[0]
 
     def _count(self) -> Statistics:
-        scopes = [self.world, *self._scopes]
-        past = self._past
-        return Statistics(
-            sent=past.sent + sum(scope.sent for scope in scopes),
-            delivered=past.delivered + sum(scope.delivered for scope in scopes),
-            queued=sum(cell.queued() for root in list(self._roots) for cell in root.tree()),
-            dead=past.dead + sum(scope.dead for scope in scopes),
-            failures=past.failures + sum(scope.failed for scope in scopes),
-            restarts=past.restarts + sum(scope.restarts for scope in scopes),
-        )
+        counts = total((self._past, *(each.statistics() for each in [self.world, *self._scopes])))
+        queued = sum(cell.queued() for root in list(self._roots) for cell in root.tree())
+        return replace(counts, queued=queued)  # counted where they wait, not reckoned from the rest
 
     # -- for cells and runs
 
@@ -163,10 +158,7 @@ class Runtime:
         scope.past = True
         if scope in self._scopes:
             del self._scopes[scope]
-            past, last = self._past, scope.statistics()
-            self._past = Statistics(
-                *(getattr(past, name) + getattr(last, name) for name in vars(past))
-            )
+            self._past = total((self._past, scope.statistics()))
 
     def discard(self, scope: Scope) -> None:
         """Take what is left of an ended scope out of every mailbox, and cancel its turns."""
@@ -217,6 +209,18 @@ class Runtime:
                 log.exception("The instrument %r raised in its hook %r", instrument, hook)
 
 
+def no_handler(message: Message, path: str) -> NoHandler:
+    """The error for a message that no handler is declared for."""
+    return NoHandler(
+        f"The agent {path!r} has no handler for the method {message.method!r} with a "
+        f"{type(message).__name__}: it needs a public method {message.method!r} "
+        f"(or an async 'a{message.method}') with one parameter called `message`, "
+        "or an `unhandled` of its own.",
+        path=path,
+        message=message,
+    )
+
+
 def _undelivered(letter: DeadLetter) -> LLMNetError:
     message, path = letter.message, letter.receiver
     match letter.reason:
@@ -227,13 +231,7 @@ def _undelivered(letter: DeadLetter) -> LLMNetError:
             )
             return AgentStopped(msg)
         case Reason.NO_HANDLER:
-            msg = (
-                f"The agent {path!r} has no handler for the method {message.method!r} with a "
-                f"{type(message).__name__}: it needs a public method {message.method!r} "
-                f"(or an async 'a{message.method}') with one parameter called `message`, "
-                "or an `unhandled` of its own."
-            )
-            return NoHandler(msg, path=path, message=message)
+            return no_handler(message, path)
         case _:
             msg = f"The message {message.id} to {path!r} was not delivered: {letter.reason}."
             return DeliveryError(msg)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 from llm_net.errors import UsageError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llm_net.mailbox import DeadLetter, Envelope
     from llm_net.message import Message
 
-__all__ = ["Limits", "Scope", "Statistics"]
+__all__ = ["Limits", "Scope", "Statistics", "total"]
 
 
 RECORDED = 500
@@ -49,6 +49,12 @@ class Statistics:
     dead: int = 0
     failures: int = 0
     restarts: int = 0
+
+
+def total(counts: Iterable[Statistics]) -> Statistics:
+    """The sum of several counts."""
+    rows = [astuple(each) for each in counts]
+    return Statistics(*(sum(column) for column in zip(*rows, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -225,12 +231,12 @@ class Scope:
         self.loop = ()
         return False
 
-    def statistics(self, queued: Iterable[int] = ()) -> Statistics:
-        """The counts now; `queued` counted from the mailboxes where these are given."""
+    def statistics(self) -> Statistics:
+        """The counts now; what is neither delivered nor dead is queued."""
         return Statistics(
             sent=self.sent,
             delivered=self.delivered,
-            queued=self.sent - self.delivered - self.dead if not queued else sum(queued),
+            queued=self.sent - self.delivered - self.dead,
             dead=self.dead,
             failures=self.failed,
             restarts=self.restarts,

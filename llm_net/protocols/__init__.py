@@ -1,6 +1,7 @@
 """Interaction protocols: how agents that know the rules come to an agreement."""
 
-from llm_net.protocols.contract_net import ContractNet, Outcome
+from llm_net.protocols.contract_net import ContractNet
+from llm_net.protocols.negotiation import Outcome
 from llm_net.protocols.performatives import (
     AcceptProposal,
     Cancel,
