@@ -213,7 +213,7 @@ class Cell(pykka.Actor):
         if (
             self.stopping is not None
             or scope.ended is not None
-            or (scope.tight and not scope.admits(envelope, self.node.path))
+            or (scope.tight and not scope.admits(envelope, self))
         ):
             self.dead += 1
             self.runtime.bury(envelope, scope.reason, self.node.path)

@@ -17,6 +17,7 @@ from llm_net.errors import UsageError
 
 if TYPE_CHECKING:
     from llm_net.address import Address
+    from llm_net.cell import Cell
     from llm_net.errors import HandlerError
     from llm_net.mailbox import DeadLetter, Envelope
     from llm_net.message import Message
@@ -184,7 +185,7 @@ class Scope:
         if len(self.record) < RECORDED:
             self.record.append((message, receiver))
 
-    def admits(self, envelope: Envelope, receiver: str) -> bool:
+    def admits(self, envelope: Envelope, receiver: Cell) -> bool:
         """Whether the limits allow this message; if one does not, the scope has ended.
 
         Called only where a limit is set.
@@ -206,25 +207,24 @@ class Scope:
             self.end("max_messages")
         return self.ended is None
 
-    def _repeats(self, envelope: Envelope, receiver: str) -> bool:
+    def _repeats(self, envelope: Envelope, receiver: Cell) -> bool:
         """Whether messages like this one have caused it too often; if so, name the loop."""
         message = envelope.message
         seen = 0
-        back = [receiver]
+        back: list[Cell] = [receiver]
         later = envelope
         while later.cause is not None:
             earlier = later.cause.message
-            handled_by = later.by.node.path
-            back.append(handled_by)
+            back.append(later.by)
             if (
-                handled_by == receiver
+                later.by is receiver
                 and earlier.method == message.method
                 and earlier.body == message.body
                 and earlier.sender == message.sender
             ):
                 seen += 1
                 if seen == 1:
-                    self.loop = tuple(reversed(back))
+                    self.loop = tuple(cell.node.path for cell in reversed(back))
                 if self.limits.max_repeats is not None and seen >= self.limits.max_repeats:
                     return True
             later = later.cause
