@@ -50,7 +50,13 @@ __all__ = [
     "UnscriptedCall",
     "UsageError",
     "is_interrupt",
+    "is_number",
 ]
+
+
+def is_number(value: object) -> bool:
+    """Whether this can be a time or a bound; a bool, though Python counts it in, cannot."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -34,7 +34,14 @@ Conversation = tuple[tuple[Message, Address | None], ...]
 class Running:
     """One run under way; nothing is started before it is waited for."""
 
-    def __init__(self, node: Node, runtime: Runtime | None, limits: Limits, launch: Launch) -> None:
+    def __init__(
+        self,
+        node: Node,
+        runtime: Runtime | None,
+        limits: Limits,
+        launch: Launch,
+        leave: Callable[[], None] | None = None,
+    ) -> None:
         """Prepare a run.
 
         Args:
@@ -42,10 +49,12 @@ class Running:
             runtime: Where it runs if it is not live; None chooses by the words used.
             limits: What ends it.
             launch: How it begins.
+            leave: What is to be done when it ends, however it does; by the owner of the engine.
         """
         self._node = node
         self._agent = node.agent  # held, so that a run of a network that nobody else holds goes on
         self._launch = launch
+        self._do_leave = leave or _nothing
         self._wanted = runtime
         self._runtime: Runtime | None = None
         self._starts = False
@@ -179,6 +188,7 @@ class Running:
             self._timer.cancel()
             self._timer = None
             runtime.engine.held -= 1
+        self._do_leave()
         if not self.over:
             scope.end("closed")  # whoever waited was interrupted, or reads on no more
         if scope.ended is not None:

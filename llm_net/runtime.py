@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_net.context import THREAD_LIMIT, process_id
 from llm_net.engine import Engine, Host
-from llm_net.errors import AgentStopped, DeliveryError, LLMNetError, NoHandler, UsageError
+from llm_net.errors import (
+    AgentStopped,
+    DeliveryError,
+    LLMNetError,
+    NoHandler,
+    UsageError,
+    is_number,
+)
 from llm_net.mailbox import DeadLetter, Envelope, Reason
 from llm_net.scope import Scope, Statistics, total
 
@@ -71,11 +78,11 @@ class Runtime:
         Raises:
             UsageError: If an option has a value that cannot work.
         """
-        if ask_timeout is not None and not ask_timeout > 0:
-            msg = f"ask_timeout={ask_timeout} is no time to wait: give seconds above 0, or None."
+        if ask_timeout is not None and not (is_number(ask_timeout) and ask_timeout > 0):
+            msg = f"ask_timeout={ask_timeout!r} is no time to wait: give seconds above 0, or None."
             raise UsageError(msg)
-        if thread_limit < 1:
-            msg = f"thread_limit={thread_limit} would forget every message: give 1 or more."
+        if not isinstance(thread_limit, int) or thread_limit < 1:
+            msg = f"thread_limit={thread_limit!r} would forget every message: give 1 or more."
             raise UsageError(msg)
         self.engine = Engine(host)
         self.ask_timeout = ask_timeout

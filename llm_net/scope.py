@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-from llm_net.errors import UsageError
+from llm_net.errors import UsageError, is_number
 
 if TYPE_CHECKING:
     from llm_net.address import Address
@@ -79,7 +79,7 @@ class Limits:
         for name, value in vars(self).items():
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            if not is_number(value) or not value >= 0:
                 msg = f"{name}={value!r} is no bound: give a number that is not negative, or None."
                 raise UsageError(msg)
 

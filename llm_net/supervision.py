@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llm_net.errors import UsageError
+from llm_net.errors import UsageError, is_number
 
 __all__ = ["Directive", "Intensity", "Strategy", "Supervision"]
 
@@ -46,11 +46,13 @@ class Supervision:
             raise UsageError(msg)
         if not callable(self.directive):
             _check(self.directive)
-        if self.max_restarts is not None and self.max_restarts < 0:
-            msg = f"max_restarts={self.max_restarts} is negative: give 0 or more, or None."
+        most = self.max_restarts
+        if most is not None and not (is_number(most) and most >= 0):
+            msg = f"max_restarts={most!r} is no number of restarts: give 0 or more, or None."
             raise UsageError(msg)
-        if self.window_s is not None and not self.window_s > 0:
-            msg = f"window_s={self.window_s} is no length of time: give seconds above 0, or None."
+        window = self.window_s
+        if window is not None and not (is_number(window) and window > 0):
+            msg = f"window_s={window!r} is no length of time: give seconds above 0, or None."
             raise UsageError(msg)
 
     @property

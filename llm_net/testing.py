@@ -67,11 +67,11 @@ def collect(
         msg = f"The agent {agent.path!r} is live: what it sends goes out. Test it before its start."
         raise UsageError(msg)
     collected = Collected()
-    node.stand_in = _Collector(agent, collected, iter(answers))
+    before, node.stand_in = node.stand_in, _Collector(agent, collected, iter(answers))
     try:
         yield collected
     finally:
-        node.stand_in = None
+        node.stand_in = before
 
 
 class _Timer:

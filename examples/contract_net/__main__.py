@@ -9,7 +9,7 @@ from pathlib import Path
 
 from examples.contract_net import show
 from examples.contract_net.agents import town
-from llm_net import ModelError, ModuleLLM
+from llm_net import LLMNetError, ModuleLLM, UsageError
 from llm_net.protocols import ContractNet, Outcome
 
 TASK = "Build a wooden bench for the village square."
@@ -22,7 +22,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--contractors", type=_count, default=5, metavar="N")
     parser.add_argument("--nested", action="store_true", help="add a guild: a network that bids")
     parser.add_argument("--task", default=TASK)
-    parser.add_argument("--deadline", type=float, default=120, help="seconds for the bids")
+    parser.add_argument("--deadline", type=_seconds, default=120, help="seconds for the bids")
     parser.add_argument(
         "--out", type=Path, default=Path("contract_net_out"), help="where the pictures go"
     )
@@ -36,10 +36,17 @@ def _count(text: str) -> int:
     return number
 
 
-def broken_model(outcome: Outcome) -> ModelError | None:
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text} seconds: give more than 0")
+    return seconds
+
+
+def broken_model(outcome: Outcome) -> LLMNetError | None:
     """What was wrong with the model, if nobody could bid because of it."""
     for why in outcome.refused.values():
-        if isinstance(why, Exception) and isinstance(why.__cause__, ModelError):
+        if isinstance(why, Exception) and isinstance(why.__cause__, LLMNetError):
             return why.__cause__
     return None
 
@@ -47,7 +54,11 @@ def broken_model(outcome: Outcome) -> ModelError | None:
 def main(argv: list[str] | None = None) -> int:
     """Hold the contract net; gives the exit status."""
     options = arguments(argv)
-    llm = ModuleLLM(options.model, temperature=0.7, seed=7)
+    try:
+        llm = ModuleLLM(options.model, temperature=0.7, seed=7)
+    except UsageError as error:
+        print(f"No model: {error}", file=sys.stderr)
+        return 1
     network = town(options.contractors, llm, nested=options.nested)
     net = ContractNet(
         network,

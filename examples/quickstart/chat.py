@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 
-from llm_net import GenAgent, HandlerError, Message, ModelError, ModuleLLM
+from llm_net import GenAgent, HandlerError, LLMNetError, Message, ModuleLLM, UsageError
 
 
 class Assistant(GenAgent):
@@ -19,7 +19,11 @@ class Assistant(GenAgent):
 
 def main(model: str, lines: Sequence[str]) -> int:
     """Chat on the terminal, or with the given lines; gives the exit status."""
-    llm = ModuleLLM(model, system_prompt="You answer in one short sentence.", max_tokens=60)
+    try:
+        llm = ModuleLLM(model, system_prompt="You answer in one short sentence.", max_tokens=60)
+    except UsageError as error:
+        print(f"No model: {error}", file=sys.stderr)
+        return 1
     answer: Message | None = None
     with Assistant(llm=llm).start() as assistant:
         for line in lines or _typed():
@@ -29,7 +33,7 @@ def main(model: str, lines: Sequence[str]) -> int:
             try:
                 answer = assistant.ask(said)
             except HandlerError as error:
-                if not isinstance(error.__cause__, ModelError):
+                if not isinstance(error.__cause__, LLMNetError):
                     raise
                 print(f"No answer from {model}: {error.__cause__}", file=sys.stderr)
                 return 1

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from llm_net.address import Address
 from llm_net.agent import GenAgent
-from llm_net.errors import UsageError
+from llm_net.errors import UsageError, is_number
 from llm_net.network import GenNetwork
 from llm_net.node import Node
 from llm_net.protocols.negotiation import Award, Negotiation, Outcome
@@ -20,7 +20,7 @@ from llm_net.ref import AgentRef
 from llm_net.run import RunStream
 from llm_net.running import Running
 from llm_net.runtime import Runtime
-from llm_net.scope import Limits
+from llm_net.scope import Limits, Scope
 
 __all__ = ["ContractNet", "Negotiating", "lowest_price"]
 
@@ -102,9 +102,12 @@ class ContractNet:
             "grace": deadline if grace is None else grace,
         }
         for name, seconds in limits.items():
-            if not seconds > 0:
-                msg = f"{name}={seconds} leaves no time to answer: give seconds above 0."
+            if not is_number(seconds) or not seconds > 0:
+                msg = f"{name}={seconds!r} leaves no time to answer: give seconds above 0."
                 raise UsageError(msg)
+        if not callable(award):
+            msg = f"award={award!r:.80} is no rule: give a function of the proposals."
+            raise UsageError(msg)
         self._network = network
         place = network.__node__()
         self._initiator = _inside(place, initiator)
@@ -136,7 +139,6 @@ class ContractNet:
             running.run()
         finally:
             running.finish()
-            self._open.discard(negotiation)
         return negotiation.outcome()
 
     async def arun(self, task: Cfp | str, *, runtime: Runtime | None = None) -> Outcome:
@@ -146,7 +148,6 @@ class ContractNet:
             await running.arun()
         finally:
             await running.afinish()
-            self._open.discard(negotiation)
         return negotiation.outcome()
 
     def stream(
@@ -170,8 +171,16 @@ class ContractNet:
             limits=self._limits,
             award=self._award,
         )
-        self._open.add(negotiation)
-        running = Running(self._network.__node__(), runtime, Limits(), negotiation.launch)
+
+        def launch(scope: Scope, home: Runtime) -> None:
+            self._open.add(negotiation)
+            negotiation.launch(scope, home)
+
+        def leave() -> None:
+            self._open.discard(negotiation)
+            negotiation.leave()
+
+        running = Running(self._network.__node__(), runtime, Limits(), launch, leave)
         return negotiation, running
 
 
@@ -199,7 +208,11 @@ class Negotiating(RunStream):
 
 def _inside(network: Node, participant: Participant) -> Node:
     """The node of an agent of the network, named in any way."""
-    address = Address.of(participant)
+    try:
+        address = Address.of(participant)
+    except ValueError as error:
+        msg = f"{participant!r:.80} is nobody to hold a contract net with: {error}."
+        raise UsageError(msg) from None
     node = network.inside(address)
     if node is network or network not in node.upwards():
         msg = (

@@ -16,6 +16,7 @@ Source: FIPA SC00029H, Contract Net Interaction Protocol.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -85,35 +86,50 @@ class Outcome:
         return sequence_svg(self.conversation)
 
 
-class _Branch:
-    """The negotiation with one participant; takes its replies to the call, then to the award."""
+class _Answers:
+    """Hears what is answered to one message, as the reply or later as a message of its own.
 
-    def __init__(self, negotiation: Negotiation, node: Node) -> None:
-        self._negotiation = negotiation
-        self.node = node
-        self.name = node.name
-        self.proposal: Propose | None = None
-        self.settled = False
-        """Whether the participant has answered the call."""
-        self.awarded = False
-        self.finished = False
-        """Whether nothing it says can change the outcome any more."""
+    Nothing that is said in a negotiation becomes a dead letter.
+    """
+
+    expired = False
+    wants = True
+
+    def __init__(
+        self, heard: Callable[[Message], None], broke: Callable[[LLMNetError], None]
+    ) -> None:
+        self._heard = heard
+        self._broke = broke
         self.targets: tuple[Cell, ...] = ()
-        self.expired = False
-        self.wants = True
-        """Nothing that is said in a negotiation becomes a dead letter."""
 
     def expect(self, count: int) -> None:
         """Several entries of one participant speak with one voice."""
 
     def take(self, reply: Message) -> None:
         """Hear a reply."""
-        self._negotiation.heard(self, reply)
+        self._heard(reply)
 
     def ended(self, error: LLMNetError | None) -> None:
-        """A turn is over; without an error, the reply may still come in a message of its own."""
+        """A turn is over; without an error, the answer may still come by itself."""
         if error is not None:
-            self._negotiation.broke(self, error)
+            self._broke(error)
+
+
+class _Branch:
+    """The negotiation with one participant."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self.node = node
+        self.name = name
+        self.proposal: Propose | None = None
+        self.settled = False
+        """Whether the participant has answered the call."""
+        self.awarded = False
+        self.finished = False
+        """Whether nothing it says can change the outcome any more."""
+        self.stuck = False
+        """Whether it is in a turn that cannot be ended, so that it hears nothing more."""
+        self.asked: list[_Answers] = []
 
 
 class Negotiation:
@@ -130,7 +146,11 @@ class Negotiation:
     ) -> None:
         self._call = call
         self._initiator = initiator
-        self._branches = [_Branch(self, node) for node in participants]
+        names = Counter(node.name for node in participants)
+        self._branches = [
+            _Branch(node, node.name if names[node.name] == 1 else node.path)
+            for node in participants
+        ]
         self._limits = limits
         self._award = award
         self._phase: Literal["new", "calling", "executing", "over"] = "new"
@@ -147,7 +167,6 @@ class Negotiation:
         self._scope: Scope | None = None
         self._runtime: Runtime | None = None
         self._cell: Cell | None = None
-        self._wants_cancel = False
 
     def outcome(self) -> Outcome:
         """How it ended.
@@ -179,41 +198,52 @@ class Negotiation:
         self._cell = self._initiator.cell
         scope.open += 1  # the run is not quiet before the outcome
         self._phase = "calling"
-        if self._wants_cancel:
-            self._conclude("cancelled")
-            return
         self._limit("deadline", self._evaluate)
         for branch in self._branches:
-            self._say(branch, type(self._call)(**_content(self._call)), answers=True)
+            call = type(self._call)(**_content(self._call))
+            heard = partial(self._heard_answer, branch)
+            self._ask(branch, call, _Answers(heard, partial(self._broke_answer, branch)))
         self._look()
 
     def cancel(self) -> None:
         """Stop it where it stands; any thread."""
-        self._wants_cancel = True
         if self._runtime is not None:
             self._runtime.engine.run(partial(self._conclude, "cancelled"))
 
-    def heard(self, branch: _Branch, reply: Message) -> None:
-        """A participant said something."""
-        if branch.awarded:
-            self._heard_of_work(branch, reply)
-        elif self._phase == "calling":
+    def leave(self) -> None:
+        """Whoever waited waits no more: leave nothing behind, wherever it stands; any thread."""
+        if self._runtime is not None:
+            self._runtime.engine.run(self._leave)
+
+    def _leave(self) -> None:
+        self._stop_timer()
+        self._forget()
+        if self._phase in ("calling", "executing"):
+            assert self._scope is not None
+            self._phase = "over"
+            self._scope.close()
+
+    def _heard_answer(self, branch: _Branch, reply: Message) -> None:
+        """A participant answered the call."""
+        if self._phase == "calling":
             self._heard_bid(branch, reply)
         elif isinstance(reply, Propose) and not branch.settled:
             branch.settled = True
             self._late[branch.name] = reply
             self._refused.pop(branch.name, None)
             self._tell(branch, RejectProposal.reply(reply, "late"))
+        elif isinstance(reply, Propose):
+            self._tell(branch, NotUnderstood.reply(reply, "you have answered already"))
+        elif isinstance(reply, (Refuse, Failure)) and branch.awarded:
+            self._work_failed(branch, reply)  # it withdrew what it had been awarded
         elif isinstance(reply, (Refuse, Failure)) and branch in self._bids:
             # It withdrew while another was at work: it is no next best any more.
             self._bids.remove(branch)
             self._refused[branch.name] = reply
 
-    def broke(self, branch: _Branch, error: LLMNetError) -> None:
-        """A participant failed or stopped in the middle of a turn of this negotiation."""
-        if branch.awarded:
-            self._work_failed(branch, error)
-        elif self._phase == "calling" and not branch.settled:
+    def _broke_answer(self, branch: _Branch, error: LLMNetError) -> None:
+        """A participant failed or stopped in the turn in which it was to answer the call."""
+        if self._phase == "calling" and not branch.settled:
             branch.settled = True
             self._refused[branch.name] = error
             self._look()
@@ -294,7 +324,9 @@ class Negotiation:
         branch.awarded = True
         self._winner = branch
         self._limit("result_deadline", partial(self._silent, branch))
-        self._say(branch, AcceptProposal.reply(chosen), answers=True)
+        heard = partial(self._heard_of_work, branch)
+        answers = _Answers(heard, partial(self._work_failed, branch))
+        self._ask(branch, AcceptProposal.reply(chosen), answers)
 
     def _silent(self, branch: _Branch) -> None:
         if branch.finished or self._phase != "executing":
@@ -357,19 +389,23 @@ class Negotiation:
 
     # -- what it says
 
-    def _say(self, branch: _Branch, message: Message, *, answers: bool = False) -> None:
+    def _ask(self, branch: _Branch, message: Message, answers: _Answers) -> None:
+        """Say something that is to be answered, as the reply or by a later message."""
+        branch.asked.append(answers)
+        if self._cell is not None:
+            self._cell.conversations[message.id] = answers
+            self._ids.append(message.id)
+        self._say(branch, message, answers)
+
+    def _say(self, branch: _Branch, message: Message, answers: _Answers) -> None:
         """Say something in the initiator's name, in this negotiation's run."""
         assert self._runtime is not None
-        if answers and self._cell is not None:
-            # The answer may come as the reply, or later as a message of its own.
-            self._cell.conversations[message.id] = branch
-            self._ids.append(message.id)
         accept(
             branch.node,
             message.model_copy(update={"role": self._initiator.agent.role}),
             None,
             sender=self._cell,
-            sink=branch if answers else _Ignored(),
+            sink=answers,
             scope=self._scope,
             runtime=self._runtime,
         )
@@ -377,20 +413,21 @@ class Negotiation:
     def _tell(self, branch: _Branch, message: Message) -> None:
         """Say something that a participant hears only if it has a handler for it."""
         if branch.node.is_live and branch.node.handles(message.method):
-            self._say(branch, message)
+            self._say(branch, message, _Answers(_no_matter, _no_matter))
 
     def _let_go(self, branch: _Branch) -> None:
         """Cancel the work of one who was awarded the task."""
         self._forsake(branch)
         assert branch.proposal is not None
-        if not branch.expired:
+        if not branch.stuck:
             self._tell(branch, Cancel.reply(branch.proposal))
 
     def _forsake(self, branch: _Branch) -> None:
         """End its open turn; one on a thread cannot be ended, and then it hears nothing more."""
-        for cell in branch.targets:
-            if cell.forsake(branch):
-                branch.expired = True
+        for answers in branch.asked:
+            for cell in answers.targets:
+                if cell.forsake(answers):
+                    branch.stuck = True
 
     # -- time
 
@@ -414,23 +451,8 @@ class Negotiation:
             self._runtime.engine.held -= 1
 
 
-class _Ignored:
-    """Takes what is answered to last words, which asked for no answer."""
-
-    expired = False
-    wants = True
-
-    def __init__(self) -> None:
-        self.targets: tuple[Any, ...] = ()
-
-    def expect(self, count: int) -> None:
-        """Nothing is expected."""
-
-    def take(self, reply: Message) -> None:
-        """Take it, and let it be."""
-
-    def ended(self, error: LLMNetError | None) -> None:
-        """Nobody waits."""
+def _no_matter(_answer: object) -> None:
+    """What is answered to last words changes nothing."""
 
 
 def _content(call: Cfp) -> dict[str, Any]:
