@@ -84,7 +84,9 @@ def within_deadline(call: Callable[[], T]) -> T:
 
 
 def ours() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith("llm_net")]
+    """The runtime's threads; that of the models is one for the whole process, and stays."""
+    threads = [t for t in threading.enumerate() if t.name.startswith("llm_net-")]
+    return [t for t in threads if t.name != "llm_net-models"]
 
 
 class Hearing(GenAgent):
