@@ -8,7 +8,7 @@ import gc
 import math
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -1105,6 +1105,15 @@ def test_a_keyboard_interrupt_in_a_handler_of_the_callers_thread_reaches_the_cal
     assert not net["user"].ref.is_alive()
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a shell that starts the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("when", ["a turn begins", "the loop turns", "all sleep"])
 def test_a_keyboard_interrupt_stops_what_the_run_started(when: str, host: HostName) -> None:
