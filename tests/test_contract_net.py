@@ -44,13 +44,11 @@ from llm_net.protocols import (
     Refuse,
     RejectProposal,
 )
+from tests.waiting import DEADLINE_S, within_deadline
 
 T = TypeVar("T")
 HostName = Literal["thread", "inline"]
 HOSTS: list[HostName] = ["inline", "thread"]
-
-DEADLINE_S = 10.0
-"""How long a test waits for what should happen at once, before it calls it a hang."""
 
 SOON = 0.02
 """A deadline that is to pass; timers of one loop fire in order, however busy the machine is."""
@@ -60,27 +58,6 @@ LATER = 0.03
 
 LONG = 30.0
 """A deadline that is not to pass."""
-
-
-def within_deadline(call: Callable[[], T]) -> T:
-    """The call's result; a call that hangs fails its test and no other."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised again below
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(DEADLINE_S)
-    if thread.is_alive():
-        pytest.fail("the call has not returned")
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def ours() -> list[threading.Thread]:

@@ -8,7 +8,7 @@ import gc
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -25,34 +25,11 @@ from llm_net import (
     UnknownAgent,
     UsageError,
 )
+from tests.waiting import DEADLINE_S, within_deadline
 
 T = TypeVar("T")
 HostName = Literal["thread", "inline"]
 HOSTS: list[HostName] = ["inline", "thread"]
-
-DEADLINE_S = 10.0
-"""How long a test waits for what should happen at once, before it calls it a hang."""
-
-
-def within_deadline(call: Callable[[], T]) -> T:
-    """The call's result; a call that hangs fails its test and no other."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised again below
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(DEADLINE_S)
-    if thread.is_alive():
-        pytest.fail("the call has not returned")
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def assert_conserved(run: Run) -> None:
