@@ -66,11 +66,6 @@ class Running:
         self.scope.record = []
 
     @property
-    def live(self) -> bool:
-        """Whether there is something to end."""
-        return self._runtime is not None
-
-    @property
     def over(self) -> bool:
         """Whether nothing more will come of it."""
         return self._begun and (self.scope.quiet or self.scope.ended is not None)
