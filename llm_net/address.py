@@ -44,18 +44,15 @@ class Address:
 
     Attributes:
         path: From the outermost network's name downwards, as in `firm/sales/worker`.
+        bound: Whether the address leads to an agent, and is not only a text.
     """
 
-    __slots__ = ("_target", "path")
+    __slots__ = ("_target", "bound", "path")
 
     def __init__(self, path: str, target: Addressee | None = None) -> None:
         self.path = path
+        self.bound = target is not None
         self._target = None if target is None else weakref.ref(target)
-
-    @property
-    def bound(self) -> bool:
-        """Whether the address leads to an agent, and is not only a text."""
-        return self._target is not None
 
     @property
     def target(self) -> Addressee | None:

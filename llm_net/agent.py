@@ -288,7 +288,8 @@ class GenAgent(BaseModel):
         Raises:
             UsageError: If the agent is not live, or this is no message.
         """
-        self._voice().emit(event, what)
+        cell = self._node.cell
+        (self._voice() if cell is None else cell).emit(event, what)
 
     async def aemit(self, event: str, what: Message | str) -> None:
         """Emit, waiting where a mailbox makes us wait; see `emit`."""

@@ -17,10 +17,11 @@ from llm_net.turn import Turn, current_turn
 
 if TYPE_CHECKING:
     from llm_net.cell import Cell
+    from llm_net.engine import Engine
     from llm_net.message import Message
     from llm_net.node import Node
 
-__all__ = ["aask_from", "ask_from", "late", "no_entry", "wake_here", "watch"]
+__all__ = ["aask_from", "answer_to", "ask_from", "late", "limit", "no_entry", "wake_here", "watch"]
 
 
 def ask_from(cell: Cell, receiver: Any, message: Message, timeout: float | None) -> Message | None:
@@ -46,14 +47,27 @@ async def aask_from(
     """Ask from an async handler, and await the reply."""
     turn = current_turn()
     ask = Ask()
-    future = wake_here(ask)
     cell.engine.run(partial(_begin, cell, turn, ask, receiver, message, timeout))
-    try:
-        await future
-    except asyncio.CancelledError:
-        gave_up = AskTimeout("The asker was cancelled.")
-        cell.engine.run(partial(ask.give_up, gave_up))
-        raise
+    return await answer_to(ask, cell.engine)
+
+
+async def answer_to(ask: Ask, engine: Engine) -> Message | None:
+    """Await the reply in a coroutine, whether it lives on the engine's loop or on another.
+
+    Raises:
+        LLMNetError: What failed instead.
+    """
+    if engine.owned and not ask.done:
+        engine.serve_until(ask)
+    if not ask.done:
+        future = wake_here(ask)
+        if ask.done and not future.done():
+            future.set_result(None)  # settled between the look and the wake
+        try:
+            await future
+        except asyncio.CancelledError:
+            engine.run(partial(ask.give_up, AskTimeout("The asker was cancelled.")))
+            raise
     return ask.result()
 
 
@@ -75,7 +89,7 @@ def _begin(  # noqa: PLR0917 - the parts of one ask, posted as one call
     except Exception as error:  # noqa: BLE001 - the asker, who waits elsewhere, gets it
         ask.give_up(error)
         return
-    _limit(cell, ask, message, node.path, timeout)
+    limit(cell.engine, ask, message, node, timeout)
 
 
 def _doors(node: Node, message: Message) -> tuple[Cell, ...]:
@@ -111,7 +125,7 @@ def _wait_in(turn: Turn | None, waiting: Ask | Stream) -> None:
     if turn is not None and turn.envelope is not None and waiting.turn is None:
         _refuse_circle(turn.cell, waiting)
         waiting.turn = turn
-        turn.waits.add(waiting)
+        turn.wait_for(waiting)
 
 
 def _refuse_circle(cell: Cell, ask: Ask | Stream) -> None:
@@ -147,25 +161,22 @@ def _circle(asker: Cell, ask: Ask | Stream, trail: tuple[Cell, ...]) -> tuple[Ce
     return None
 
 
-def _limit(cell: Cell, ask: Ask, message: Message, path: str, timeout: float | None) -> None:
-    """Let an ask expire on the runtime's clock."""
+def limit(engine: Engine, ask: Ask, message: Message, node: Node, timeout: float | None) -> None:
+    """Let an ask expire on the runtime's clock; by the owner."""
     if timeout is None or ask.done:
         return
-    engine = cell.engine
     engine.held += 1
 
     def expire() -> None:
-        ask.give_up(late(message, path, timeout))
+        ask.give_up(late(message, node.path, timeout))
 
     timer = engine.call_later(timeout, expire)
-    wake = ask.wake
 
-    def woken() -> None:
+    def settled() -> None:
         timer.cancel()
         engine.held -= 1
-        wake()
 
-    ask.wake = woken
+    ask.when_done = settled
 
 
 def late(message: Message, path: str, timeout: float) -> AskTimeout:

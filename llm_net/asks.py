@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class Ask:
         expired: Whether the asker has given up.
         turn: The turn that waits, if an agent asks.
         targets: The cells that were asked.
-        wake: Called once, on the engine's thread, when done.
+        when_done: Called once, on the engine's thread, when done; for the runtime.
+        wake: Called after it, for whoever waits.
     """
 
     __slots__ = (
@@ -45,6 +47,7 @@ class Ask:
         "targets",
         "turn",
         "wake",
+        "when_done",
     )
 
     def __init__(self) -> None:
@@ -54,6 +57,7 @@ class Ask:
         self.expired = False
         self.turn: Any = None
         self.targets: tuple[Any, ...] = ()
+        self.when_done: Callable[[], None] | None = None
         self.wake: Callable[[], None] = _nobody
         self._open = 0
         self._failure: LLMNetError | None = None
@@ -87,6 +91,7 @@ class Ask:
             self.expired = True
             self.error = error
             self._settle()
+            _forsake(self)
 
     def result(self) -> Message | None:
         """The reply.
@@ -101,7 +106,9 @@ class Ask:
     def _settle(self) -> None:
         self.done = True
         if self.turn is not None:
-            self.turn.waits.discard(self)
+            self.turn.waits_no_more(self)
+        if self.when_done is not None:
+            self.when_done()
         self.wake()
 
 
@@ -147,12 +154,26 @@ class Stream:
             self.expired = True
             self.error = error
             self._end()
+            _forsake(self)
+
+    def leave(self) -> None:
+        """The reader reads no more."""
+        self.expired = True
+        if not self.done:
+            self._end()
+            _forsake(self)
 
     def _end(self) -> None:
         self.done = True
         if self.turn is not None:
-            self.turn.waits.discard(self)
+            self.turn.waits_no_more(self)
         self.wake()
+
+
+def _forsake(asked: Ask | Stream) -> None:
+    """Tell those who were asked that nobody wants their answer any more."""
+    for cell in asked.targets:
+        cell.engine.run(partial(cell.forsake, asked))
 
 
 class Outputs:

@@ -19,20 +19,20 @@ import pykka
 
 from llm_net import speech
 from llm_net.asking import aask_from, ask_from
-from llm_net.context import AUTHOR
-from llm_net.errors import AgentStopped, HandlerError
+from llm_net.errors import AgentStopped, HandlerError, is_interrupt
 from llm_net.handlers import Handler, Place, is_async
 from llm_net.mailbox import Envelope, Reason, Sink
 from llm_net.message import Message, Method
 from llm_net.node import Node
 from llm_net.recovery import RESUME, Snapshot, apply, keeps_start, recover
 from llm_net.routing import Route
-from llm_net.runner import run_after_all, run_in_place, run_in_task, run_on_thread
+from llm_net.runner import give_all, run_after_all, run_in_place, run_in_task, run_on_thread
 from llm_net.runtime import Runtime
 from llm_net.scope import Scope, Statistics
+from llm_net.speech import give_result
 from llm_net.supervision import Intensity
 from llm_net.timers import Timer, schedule
-from llm_net.turn import Turn
+from llm_net.turn import Desk, Turn
 
 __all__ = ["Cell"]
 
@@ -42,6 +42,7 @@ QUANTUM = 64
 """Messages a cell may begin before others get their turn."""
 
 RESPONSE = Method.RESPONSE.value
+INLINE = Place.INLINE
 
 
 class Cell(pykka.Actor):
@@ -66,11 +67,11 @@ class Cell(pykka.Actor):
         self.limit = node.behaviour.concurrency
         self.scheduled = False
         self.turns = 0
-        self.open: set[Turn] = set()
-        """The turns that wait, on the loop or on a thread; `turns` counts those in place, too."""
+        self.open: dict[Turn, None] = {}
+        """The turns that wait, on the loop or on a thread; `turns` is how many."""
         self.conversations: dict[str, Sink] = {}
         """Who takes messages to this agent that answer one of these ids, in its place."""
-        self.timers: set[Timer] = set()
+        self.timers: dict[Timer, None] = {}
 
         self.stopping: str | None = None
         self.stopped = False
@@ -84,11 +85,15 @@ class Cell(pykka.Actor):
         self.failures = 0
         self.restarts = 0
 
-        self._in_place = Turn(self, None, runtime.world)
+        self.careful = bool(runtime.instruments)
+        """Whether more is to be done with a message than to queue it: it stops, or is watched."""
+        self.routes: dict[str, Route] = {}
+        """The compiled routes of its events, as of the runtime's `version`."""
+        self.version = runtime.version
+
+        self._desk = runtime.desk
         self._hooks: deque[Callable[[], None]] = deque()
         self._holding = False
-        self._routes: dict[str, Route] = {}
-        self._version = runtime.version
 
     # -- Pykka's seams; what are attributes there, costly to make for each agent, are properties
 
@@ -156,12 +161,12 @@ class Cell(pykka.Actor):
     def route(self, event: str) -> Route:
         """Who hears this event, compiled once for each state of the network."""
         version = self.runtime.version
-        if self._version != version:
-            self._routes = {}
-            self._version = version
-        route = self._routes.get(event)
+        if self.version != version:
+            self.routes = {}
+            self.version = version
+        route = self.routes.get(event)
         if route is None:
-            route = self._routes[event] = self.node.compile_route(event)
+            route = self.routes[event] = self.node.compile_route(event)
         return route
 
     def busy(self) -> list[str]:
@@ -184,13 +189,8 @@ class Cell(pykka.Actor):
 
     # -- what the agent says; any thread
 
-    def send(self, message: Message | str) -> None:
-        """Send in the current turn."""
-        speech.send(self, message)
-
-    def emit(self, event: str, what: Message | str) -> None:
-        """Emit in the current turn."""
-        speech.emit(self, event, what)
+    send = speech.send
+    emit = speech.emit
 
     def ask(self, receiver: Any, message: Message, timeout: float | None) -> Message | None:
         """Ask from a handler on a thread, and block it until the reply."""
@@ -210,6 +210,23 @@ class Cell(pykka.Actor):
         """Accept a message, or let it die."""
         scope = envelope.scope
         scope.sent += 1
+        careful = self.careful or scope.careful
+        if careful and not self._admits(envelope):
+            return
+        scope.open += 1
+        self.mail.append(envelope)
+        if careful:
+            self._accepted(envelope)
+        if not self.scheduled and self.turns < self.limit:
+            self.scheduled = True
+            engine = self.engine
+            engine.ready.append(self)
+            if not engine.awake:
+                engine.wake()
+
+    def _admits(self, envelope: Envelope) -> bool:
+        """Look at a message that is about to be queued; False if its end is settled here."""
+        scope = envelope.scope
         if (
             self.stopping is not None
             or scope.ended is not None
@@ -217,19 +234,16 @@ class Cell(pykka.Actor):
         ):
             self.dead += 1
             self.runtime.bury(envelope, scope.reason, self.node.path)
-            return
-        scope.open += 1
-        self.mail.append(envelope)
+            return False
+        return True
+
+    def _accepted(self, envelope: Envelope) -> None:
+        """A message is queued where somebody looks on."""
+        scope = envelope.scope
         if scope.record is not None:
             scope.note(envelope.message, self.node.address)
         if self.runtime.instruments:
             self.runtime.observe("send", envelope, self.node.path)
-        if not self.scheduled and self.turns < self.limit:
-            self.scheduled = True
-            engine = self.engine
-            engine.ready.append(self)
-            if not engine.awake:
-                engine.wake()
 
     def discard(self, scope: Scope) -> None:
         """Drop what an ended scope left here, and cancel its turns and timers."""
@@ -264,7 +278,7 @@ class Cell(pykka.Actor):
 
     # -- turns
 
-    def serve(self) -> bool:
+    def serve(self) -> bool:  # noqa: C901, PLR0912, PLR0915 - every call here costs each message
         """Begin turns while there is mail and room; False if the next needs the running loop."""
         looping = self.engine.looping
         while self._hooks:
@@ -272,23 +286,57 @@ class Cell(pykka.Actor):
                 return False
             self._hooks.popleft()()
         mail = self.mail
+        desk = self._desk
+        agent = self.agent
         quantum = QUANTUM
         while mail and self.turns < self.limit and not self._holding:
             if not quantum:
                 self.engine.ready.append(self)
-                AUTHOR.set(None)
                 return True
             quantum -= 1
             envelope = mail.popleft()
-            handler = self._handler(envelope)
-            if handler is None:
-                continue
-            if handler.place is not Place.INLINE and not looping:
+            message = envelope.message
+            scope = envelope.scope
+            handler = self.table.get(message.method)
+            if handler is None or handler.accepts is not None or self.careful or scope.careful:
+                handler = self._handler(envelope)
+                if handler is None:
+                    continue
+            place = handler.place
+            if place is not INLINE and not looping:
                 mail.appendleft(envelope)
-                AUTHOR.set(None)
                 return False
-            self._begin_turn(handler, envelope)
-        AUTHOR.set(None)
+            scope.delivered += 1
+            self.delivered += 1
+            if self.careful or scope.careful:
+                self._begun(envelope)
+            sender = message.sender
+            if sender is not None and not sender.bound:
+                message = message.filled(self.node.bound(sender), message.receiver)
+            if place is INLINE:
+                desk.cell = self
+                desk.envelope = envelope
+                desk.scope = scope
+                raised = None
+                try:
+                    value = handler.call(agent, message)
+                    if value is not None:
+                        give_all(desk, value, give_result)
+                except BaseException as error:  # noqa: BLE001 - one agent's exit is not the others'
+                    raised = error
+                if raised is None and envelope.sink is None and not self.careful:
+                    desk.cell = None
+                    scope.open -= 1
+                    if not scope.open and scope.changed is not None:
+                        scope.changed()
+                else:
+                    self._over_in_place(desk, raised)
+            else:
+                turn = Turn(self, envelope, scope)
+                self.open[turn] = None
+                self.turns += 1
+                run = run_in_task if place is Place.LOOP else run_on_thread
+                run(handler.call, (agent, message), turn, give_result, self._turn_over, self.engine)
         self.scheduled = False
         if self._hooks:
             self._schedule()  # a turn in place has failed, and its hook comes before the next turn
@@ -326,51 +374,57 @@ class Cell(pykka.Actor):
             return None
         return handler
 
-    def _begin_turn(self, handler: Handler, envelope: Envelope) -> None:
-        scope = envelope.scope
-        scope.turns += 1
-        scope.delivered += 1
-        self.delivered += 1
-        self.turns += 1
+    def _begun(self, envelope: Envelope) -> None:
+        """A turn begins where somebody looks on."""
+        envelope.scope.turns += 1
         if self.runtime.instruments:
             self.runtime.observe("deliver", envelope, self.node.path)
-        message = envelope.message
-        if message.sender is not None and not message.sender.bound:
-            message = message.filled(self.node.bound(message.sender), message.receiver)
-        call = partial(handler.call, self.agent, message)
-        if handler.place is Place.INLINE:
-            turn = self._in_place
-            turn.envelope = envelope
-            turn.scope = scope
-            try:
-                raised = run_in_place(call, turn, speech.give_result)
-            except BaseException:
-                self._turn_over(turn, None)
-                self.scheduled = False
-                if self.mail:
-                    self._schedule()
-                raise
-            self._turn_over(turn, raised)
-        else:
-            turn = Turn(self, envelope, scope)
-            self.open.add(turn)
-            run = run_in_task if handler.place is Place.LOOP else run_on_thread
-            run(call, turn, speech.give_result, self._turn_over, self.engine)
+
+    def _over_in_place(self, desk: Desk, raised: BaseException | None) -> None:
+        """A turn at the desk has ended, and there is something to do about it.
+
+        Raises:
+            KeyboardInterrupt: If the user interrupts the program.
+        """
+        interrupt = raised is not None and is_interrupt(raised)
+        self._turn_over(desk, None if interrupt else raised)
+        if raised is not None and interrupt:
+            self.scheduled = False
+            if self.mail:
+                self._schedule()
+            raise raised
 
     def _turn_over(self, turn: Turn, raised: BaseException | None) -> None:
         """A turn has ended, well or badly."""
         envelope = turn.envelope
         assert envelope is not None
+        if raised is None and envelope.sink is None and not (self.careful or turn.waits):
+            if turn is self._desk:
+                turn.cell = None
+            else:
+                del self.open[turn]
+                self.turns -= 1
+            scope = turn.scope
+            scope.open -= 1
+            if not scope.open and scope.changed is not None:
+                scope.changed()
+            if self.mail and not self.scheduled:
+                self._schedule()
+        else:
+            self._settle(turn, envelope, raised)
+
+    def _settle(self, turn: Turn, envelope: Envelope, raised: BaseException | None) -> None:
+        """Tell everybody whom it concerns that a turn has ended."""
         error = None
         if raised is not None and not turn.abandoned:
             error = self.failed(turn, raised)
         for ask in list(turn.waits):
             ask.give_up(AgentStopped(f"The turn of {self.node.path!r} that asked is over."))
-        self.open.discard(turn)
-        self.turns -= 1
-        if turn is self._in_place:
-            turn.envelope = None
-            turn.scope = self.runtime.world
+        if turn is self._desk:
+            turn.cell = None
+        else:
+            del self.open[turn]
+            self.turns -= 1
         if self.runtime.instruments:
             self.runtime.observe("finish", envelope, self.node.path)
         if envelope.sink is not None:
@@ -407,20 +461,27 @@ class Cell(pykka.Actor):
             log.error("%s", error, exc_info=raised)
         return error
 
-    def forsake(self, sink: Any) -> bool:
-        """End the turns whose replies went to this sink, for whoever asked wants none any more.
+    def forsake(self, sink: Sink) -> list[Turn]:
+        """Cancel the async handlers whose replies go to this sink, for nobody wants them any more.
 
         Returns:
-            Whether one of them runs on a thread, so that the agent stays busy until it returns.
+            The turns of it that cannot be cancelled: on a thread.
         """
-        stuck = False
-        for turn in list(self.open):
-            if turn.envelope is not None and turn.envelope.sink is sink and not turn.abandoned:
+        mine = [
+            turn
+            for turn in self.open
+            if turn.envelope is not None and turn.envelope.sink is sink and not turn.abandoned
+        ]
+        for turn in mine:
+            if not turn.threaded:
                 self._abandon(turn)
-                if turn.threaded:
-                    stuck = turn.detached = True
-                    turn.scope.close()
-        return stuck
+        return [turn for turn in mine if turn.threaded]
+
+    def detach(self, turn: Turn) -> None:
+        """Let the run go on without a turn that cannot be cancelled."""
+        self._abandon(turn)
+        turn.detached = True
+        turn.scope.close()
 
     def abandon_turns(self) -> None:
         """Cancel all open turns; of those on threads, discard the results."""
@@ -467,6 +528,7 @@ class Cell(pykka.Actor):
         """Handle the messages that are here, then stop; later ones are dead."""
         if self.stopping is None and not self.stopped:
             self.stopping = "drain"
+            self.careful = True
             for child in list(self.children):
                 child.stop_in_order()
             self._schedule()
@@ -476,6 +538,7 @@ class Cell(pykka.Actor):
         if self.stopped:
             return
         self.stopping = "now"
+        self.careful = True
         while self.mail:
             self._bury(self.mail.popleft(), reason)
         self.abandon_turns()
@@ -528,7 +591,7 @@ class Cell(pykka.Actor):
 
         def over(turn: Turn, raised: BaseException | None) -> None:
             self._holding = False
-            self.open.discard(turn)
+            self.open.pop(turn, None)
             if raised is not None:
                 self.failed(turn, raised)
             then(raised)
@@ -538,18 +601,17 @@ class Cell(pykka.Actor):
 
         def begin() -> None:
             turn = Turn(self, None, scope)
-            call = partial(hook, self.agent, *arguments)
+            given = (self.agent, *arguments)
             if self.engine.closed:
-                over(turn, run_after_all(call, turn))
+                over(turn, run_after_all(partial(hook, *given), turn))
             elif is_async(hook):
-                self.open.add(turn)
-                run_in_task(call, turn, _ignore, over, self.engine)
+                self.open[turn] = None
+                run_in_task(hook, given, turn, _ignore, over, self.engine)
             elif self.node.behaviour.blocking:
-                self.open.add(turn)
-                run_on_thread(call, turn, _ignore, over, self.engine)
+                self.open[turn] = None
+                run_on_thread(hook, given, turn, _ignore, over, self.engine)
             else:
-                over(turn, run_in_place(call, turn, _ignore))
-            AUTHOR.set(None)
+                over(turn, run_in_place(partial(hook, *given), turn, _ignore))
 
         self._hooks.append(begin)
         self._schedule()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Protocol
 
-__all__ = ["AUTHOR", "THREAD_LIMIT", "Author", "new_id", "now", "renew_ids"]
+__all__ = ["AUTHOR", "THREAD_LIMIT", "Author", "new_id", "now", "process_id", "renew_ids"]
 
 THREAD_LIMIT = 1000
 """How many messages of a thread are remembered, where no runtime says otherwise."""

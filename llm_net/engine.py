@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 from llm_net.errors import UsageError
 from llm_net.workers import Workers
 
-__all__ = ["Engine", "Host", "Ready", "blocks_itself"]
+__all__ = ["Engine", "Host", "Pending", "Ready", "Signal", "blocks_itself"]
 
 log = logging.getLogger("llm_net")
 
@@ -28,6 +28,10 @@ Host = Literal["thread", "loop", "inline"]
 
 # Sockets and timers get a turn at least this often, whatever the flood of messages.
 SLICE_S = 0.001
+LOOKS = 8
+"""Cells served between two looks at the clock."""
+NESTED = 8
+"""How deep coroutines that wait may serve inside of each other."""
 
 
 class Ready(Protocol):
@@ -35,6 +39,15 @@ class Ready(Protocol):
 
     def serve(self) -> bool:
         """Begin turns; False if the next one needs the running loop."""
+        ...
+
+
+class Pending(Protocol):
+    """Something that is waited for."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it is there."""
         ...
 
 
@@ -48,6 +61,7 @@ class Engine:
         ready: The cells that have mail, in the order in which they got it.
         awake: Whether the ready cells will be served without a further call to `wake`.
         held: Tasks, timers and worker turns that only the running loop can bring on.
+        context: The context in which the owner makes turns.
     """
 
     def __init__(self, host: Host) -> None:
@@ -67,9 +81,10 @@ class Engine:
         self._signalled = False
         self._opened = threading.Lock()
         self._pumping = threading.Lock()
-        self._waiting: set[threading.Event] = set()
+        self._waiting: set[Signal] = set()
         # The engine's turns set context variables; they must not leak into the caller's context.
-        self._context = contextvars.copy_context()
+        self.context = contextvars.copy_context()
+        self._depth = 0
 
     # -- life
 
@@ -135,7 +150,7 @@ class Engine:
             while self.loop is loop:
                 # SystemExit in a task leaves run_forever; one agent's exit is not the engine's.
                 with contextlib.suppress(SystemExit, KeyboardInterrupt):
-                    loop.call_soon(self._drain, context=self._context)
+                    loop.call_soon(self._drain, context=self.context)
                     loop.run_forever()
             if self.loop is None:
                 self._admit()
@@ -175,7 +190,7 @@ class Engine:
                 self._admit()  # closed: nobody owns anything any more
                 return
             try:
-                loop.call_soon_threadsafe(self._drain, context=self._context)
+                loop.call_soon_threadsafe(self._drain, context=self.context)
             except RuntimeError:  # closed between the look and the call
                 self._signalled = False
                 self._admit()
@@ -187,7 +202,7 @@ class Engine:
         else:
             self.post(call)
 
-    def wait(self, done: Callable[[], bool], event: threading.Event, timeout: float | None) -> bool:
+    def wait(self, done: Callable[[], bool], event: Signal, timeout: float | None) -> bool:
         """Block the calling thread until `done()`; `event` is set when that may have changed.
 
         Returns:
@@ -221,14 +236,12 @@ class Engine:
             ).start()
 
     async def wait_beside(
-        self, done: Callable[[], bool], event: threading.Event, timeout: float | None
+        self, done: Callable[[], bool], event: Signal, timeout: float | None
     ) -> bool:
         """As `wait`, for a coroutine of a loop that runs elsewhere."""
         return await asyncio.to_thread(self._wait, done, event, _deadline(timeout))
 
-    def _wait(
-        self, done: Callable[[], bool], event: threading.Event, deadline: float | None
-    ) -> bool:
+    def _wait(self, done: Callable[[], bool], event: Signal, deadline: float | None) -> bool:
         self._waiting.add(event)
         try:
             while not done():
@@ -239,18 +252,18 @@ class Engine:
                         self._pump(done, deadline)
                     finally:
                         self._pumping.release()
-                        for other in list(self._waiting):
-                            other.set()  # somebody else may have to pump on
+                        if len(self._waiting) > 1:
+                            for other in list(self._waiting):
+                                other.set()  # somebody else may have to pump on
                     continue
                 event.wait(None if deadline is None else deadline - time.monotonic())
-                event.clear()
             return True
         finally:
             self._waiting.discard(event)
 
-    def event(self) -> threading.Event:
-        """An event to `wait` with; setting it lets a pump look whether it is done."""
-        return _Event(self)
+    def event(self) -> Signal:
+        """What to `wait` with."""
+        return Signal(self)
 
     # -- the owner
 
@@ -258,7 +271,7 @@ class Engine:
         """See to it that ready cells are served; by the owner."""
         self.awake = True
         if self.looping and self.loop is not None:
-            self.loop.call_soon(self._drain, context=self._context)
+            self.loop.call_soon(self._drain, context=self.context)
 
     def interrupt(self) -> None:
         """Let a pump that runs the loop look whether it is done; by the owner."""
@@ -271,7 +284,7 @@ class Engine:
         if loop is None:
             msg = "The runtime has stopped, so nothing can be scheduled on it any more."
             raise UsageError(msg)
-        return loop.call_later(delay, call, context=self._context)
+        return loop.call_later(delay, call, context=self.context)
 
     def _pump(self, done: Callable[[], bool], deadline: float | None) -> None:
         """Serve as the owner until `done()` or the deadline."""
@@ -286,7 +299,7 @@ class Engine:
                     return
                 # While only sync handlers that do not block are at work, the loop is not needed,
                 # and entering it costs more than an ask.
-                if not self.held and self._context.run(self._serve):
+                if not self.held and self.context.run(self._serve):
                     continue
                 if not done() and self.loop is loop:
                     self._run_loop(loop, deadline)
@@ -297,11 +310,11 @@ class Engine:
 
     def _run_loop(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> None:
         self.looping = True
-        self._context.run(self._admit)  # what was posted comes before what waits in the loop
+        self.context.run(self._admit)  # what was posted comes before what waits in the loop
         timer = None
         if deadline is not None:
             timer = loop.call_later(max(0.0, deadline - time.monotonic()), loop.stop)
-        loop.call_soon(self._drain, context=self._context)
+        loop.call_soon(self._drain, context=self.context)
         try:
             loop.run_forever()
         finally:
@@ -312,27 +325,48 @@ class Engine:
     def _drain(self) -> None:
         """Serve for a slice of time; the loop calls it."""
         if self.looping and self._serve() and self.loop is not None:
-            self.loop.call_soon(self._drain, context=self._context)
+            self.loop.call_soon(self._drain, context=self.context)
 
-    def _serve(self) -> bool:
-        """Serve ready cells for a slice of time.
+    def serve_until(self, pending: Pending) -> None:
+        """Serve before a coroutine of the owner's loop suspends, for what it waits for may be near.
+
+        By the owner, and for a slice of time at most. Inside of each other a few times only: a long
+        chain of asks is not to become a deep stack.
+        """
+        if self._depth < NESTED and self.looping:
+            self._depth += 1
+            try:
+                self.context.copy().run(self._serve, pending)
+            finally:
+                self._depth -= 1
+
+    def _serve(self, pending: Pending | None = None) -> bool:
+        """Serve ready cells for a slice of time, or until nothing is pending.
 
         Returns:
             Whether more is left that can be served now.
         """
-        self._admit()
+        self._signalled = False
+        if self._posted:
+            self._admit()
         ready = self.ready
         self.awake = True
         until = time.monotonic() + SLICE_S
+        served = 0
         while ready:
             cell = ready.popleft()
             if not cell.serve():
                 # Its next turn needs the running loop, and the pump has not entered it yet.
                 ready.appendleft(cell)
                 return False
-            if time.monotonic() > until:
+            if pending is not None and pending.done:
+                break
+            served += 1
+            if not served % LOOKS and time.monotonic() > until:
                 break
         if ready or self._posted:
+            if pending is not None and self.loop is not None:
+                self.loop.call_soon(self._drain, context=self.context)
             return True
         self.awake = False
         return False
@@ -355,14 +389,31 @@ class Engine:
                 self.awake = True  # interrupted: whoever drives the engine is to come back
 
 
-class _Event(threading.Event):
+class Signal:
+    """Wakes the one thread that waits with it; a lock, for an event of `threading` costs more.
+
+    Setting it lets a pump look whether it is done, too.
+    """
+
+    __slots__ = ("_engine", "_lock")
+
     def __init__(self, engine: Engine) -> None:
-        super().__init__()
         self._engine = engine
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
     def set(self) -> None:
-        super().set()
+        """There may be news; any thread."""
+        with contextlib.suppress(RuntimeError):  # set twice: the news are still to be read
+            self._lock.release()
         self._engine.interrupt()
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait for news, seconds at most."""
+        if timeout is None:
+            self._lock.acquire()
+        elif timeout > 0:
+            self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
 
 def blocks_itself() -> UsageError:
@@ -378,11 +429,7 @@ def _deadline(timeout: float | None) -> float | None:
 
 
 def _loop_runs_here() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 - asyncio's own word for libraries
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

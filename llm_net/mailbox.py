@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llm_net.message import Message
     from llm_net.scope import Scope
 
-__all__ = ["DeadLetter", "Envelope", "Reason", "Sink"]
+__all__ = ["DeadLetter", "Envelope", "Letter", "Reason", "Sink"]
 
 
 class Reason(StrEnum):
@@ -61,7 +61,7 @@ class Sink(Protocol):
 
 
 class Envelope:
-    """A message with its delivery data; all listeners of one emit share one.
+    """A message on its way along edges; all listeners of one emit share one.
 
     Attributes:
         message: What is said.
@@ -74,25 +74,42 @@ class Envelope:
         by: The cell that handled it; kept likewise.
     """
 
-    __slots__ = ("by", "cause", "hops", "message", "overheard", "scope", "sink", "via")
+    __slots__ = ("hops", "message", "scope")
 
-    def __init__(  # noqa: PLR0917 - called for every message, and keywords cost
+    # What only a letter can have costs an overheard message nothing.
+    overheard: bool = True
+    sink: Sink | None = None
+    via: Address | None = None
+    cause: Envelope | None = None
+    by: Any = None
+
+    def __init__(self, message: Message, scope: Scope, hops: int) -> None:
+        self.message = message
+        self.scope = scope
+        self.hops = hops
+
+
+class Letter(Envelope):
+    """A message with all that delivery may have to know of it; addressed, unless it says so."""
+
+    __slots__ = ("by", "cause", "overheard", "sink", "via")
+
+    def __init__(
         self,
         message: Message,
         scope: Scope,
         hops: int,
-        overheard: bool,  # noqa: FBT001
+        *,
+        overheard: bool = False,
         sink: Sink | None = None,
         via: Address | None = None,
     ) -> None:
-        self.message = message
-        self.scope = scope
-        self.hops = hops
+        super().__init__(message, scope, hops)
         self.overheard = overheard
         self.sink = sink
         self.via = via
-        self.cause: Envelope | None = None
-        self.by: Any = None
+        self.cause = None
+        self.by = None
 
 
 @dataclass(frozen=True)

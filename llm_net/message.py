@@ -23,9 +23,9 @@ from pydantic import (
 )
 
 from llm_net.address import Address
-from llm_net.context import AUTHOR, THREAD_LIMIT, new_id, now
+from llm_net.context import AUTHOR, THREAD_LIMIT, new_id, now, process_id
 
-__all__ = ["Message", "Method", "Role", "snake_case"]
+__all__ = ["Message", "Method", "Role", "snake_case", "written"]
 
 
 class Role(StrEnum):
@@ -213,6 +213,25 @@ class Message(BaseModel):
     """
 
     def __init__(self, /, body: str = "", **data: Any) -> None:
+        if not data and type(self) is Message and type(body) is str:
+            # The most frequent call of all; a test holds the result against the validated one.
+            author = AUTHOR.get()
+            fields = {
+                "body": body,
+                "method": "step",
+                "role": Role.USER,
+                "sender": None,
+                "receiver": None,
+                "reply_to_id": None,
+                "id": process_id() if author is None else author.new_id(),
+                "created_at": now() if author is None else author.now(),
+            }
+            _set_dict(self, fields)
+            _set_fields_set(self, _BODY_ONLY)
+            _set_private(self, None)
+            _set_extra(self, None)
+            _set_link(self, None)
+            return
         body = _plain_text(body)
         if "method" in data:
             data["method"] = _plain_text(data["method"])
@@ -308,17 +327,14 @@ class Message(BaseModel):
 
     def filled(self, sender: Address | None, receiver: Address | None) -> Self:
         """This message under these addresses; for the runtime, which alone may set them."""
-        fields = self.__dict__.copy()
-        fields["sender"] = sender
-        fields["receiver"] = receiver
-        return self._from_fields(fields, self._link)
+        return self._with({**self.__dict__, "sender": sender, "receiver": receiver}, self._link)
 
     def again(self) -> Self:
         """The same message with an id and time of its own; for periodic timers."""
         fields = self.__dict__.copy()
         fields["id"] = new_id()
         fields["created_at"] = now()
-        return self._from_fields(fields, self._link)
+        return self._with(fields, self._link)
 
     def answering(self, message: Message, sender: Address, receiver: Address | None) -> Self:
         """This message as the reply to that one; for the runtime."""
@@ -329,40 +345,14 @@ class Message(BaseModel):
         if self.reply_to_id is None:
             fields["reply_to_id"] = message.id
             link = _Link(message)
-        return self._from_fields(fields, link)
+        return self._with(fields, link)
 
-    @classmethod
-    def written(  # noqa: PLR0917 - called for every message, and keywords cost
-        cls,
-        body: str,
-        method: str,
-        role: Role,
-        sender: Address | None,
-        receiver: Address | None = None,
-        reply_to: Message | None = None,
-    ) -> Message:
-        """A plain message of values that are known to be valid; for the runtime.
-
-        Validation costs more than the rest of a delivery; a test holds what this makes against what
-        the constructor makes.
-        """
-        fields = {
-            "body": _plain_text(body),
-            "method": method,
-            "role": role,
-            "sender": sender,
-            "receiver": receiver,
-            "reply_to_id": None if reply_to is None else reply_to.id,
-            "id": new_id(),
-            "created_at": now(),
-        }
-        return _plain(fields, None if reply_to is None else _Link(reply_to))
-
-    @classmethod
-    def _from_fields(cls, fields: dict[str, Any], link: _Link | None) -> Self:
+    def _with(self, fields: dict[str, Any], link: _Link | None) -> Self:
+        """A message of the same class with these fields, which are known to be valid."""
+        cls = type(self)
         message = _new(cls)
         _set_dict(message, fields)
-        _set_fields_set(message, set(fields))
+        _set_fields_set(message, _PLAIN_FIELDS if cls is Message else set(fields))
         _set_private(message, None)
         _set_extra(message, None)
         _set_link(message, link)
@@ -396,7 +386,45 @@ _set_extra = _slots["__pydantic_extra__"].__set__
 _set_private = _slots["__pydantic_private__"].__set__
 _set_link = _slots["_link"].__set__
 _link_of: Callable[[Message], _Link | None] = _slots["_link"].__get__
-_plain = Message._from_fields  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - of this file
+# Shared by all plain messages: they are frozen, and copies get a set of their own.
+_PLAIN_FIELDS = set(Message.model_fields)
+_BODY_ONLY = {"body"}
+
+
+def written(  # noqa: PLR0917 - called for every message, and keywords cost
+    body: str,
+    method: str,
+    role: Role,
+    sender: Address | None,
+    receiver: Address | None,
+    reply_to: Message | None,
+    id: str,  # noqa: A002 - the field's name
+    created_at: datetime,
+) -> Message:
+    """A plain message of values that are known to be valid; for the runtime.
+
+    Validation costs more than the rest of a delivery; a test holds what this makes against what the
+    constructor makes.
+    """
+    message: Message = _new(Message)
+    _set_dict(
+        message,
+        {
+            "body": body if type(body) is str else _plain_text(body),
+            "method": method,
+            "role": role,
+            "sender": sender,
+            "receiver": receiver,
+            "reply_to_id": None if reply_to is None else reply_to.id,
+            "id": id,
+            "created_at": created_at,
+        },
+    )
+    _set_fields_set(message, _PLAIN_FIELDS)
+    _set_private(message, None)
+    _set_extra(message, None)
+    _set_link(message, None if reply_to is None else _Link(reply_to))
+    return message
 
 
 def _plain_text(value: Any) -> Any:

@@ -370,7 +370,7 @@ class Node:
                 )
                 if above is None or event not in above.expose:
                     leaves = above is None and node.is_network
-                    return Route(tuple(legs), tuple(listeners), leaves)
+                    return Route(tuple(legs), tuple(listeners), leaves=leaves)
                 node = above
 
     @property

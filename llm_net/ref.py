@@ -19,13 +19,13 @@ import pykka
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr
 
 from llm_net.address import Address
-from llm_net.asking import aask_from, ask_from, late, no_entry, wake_here, watch
+from llm_net.asking import aask_from, answer_to, ask_from, late, limit, no_entry, wake_here, watch
 from llm_net.asks import Ask, Stream
 from llm_net.cell import Cell
-from llm_net.engine import blocks_itself
+from llm_net.engine import Signal, blocks_itself
 from llm_net.errors import AgentStopped, AskTimeout, UsageError
 from llm_net.handlers import Call
-from llm_net.mailbox import Envelope, Reason
+from llm_net.mailbox import Letter, Reason
 from llm_net.message import Message
 from llm_net.node import Node
 from llm_net.speech import accept, within
@@ -166,7 +166,7 @@ class AgentRef(pykka.ActorRef[Any]):
         if cell is None:
             here = within(turn, self._runtime)
             scope = self._runtime.world if here is None else here.scope
-            lost = Envelope(message, scope, 0, overheard=False)
+            lost = Letter(message, scope, 0)
             bury = partial(self._runtime.bury, lost, Reason.STOPPED, self.path, counted=False)
             self._runtime.engine.run(bury)
             msg = f"The agent {self.path!r} has stopped. Start it again to speak to it."
@@ -225,21 +225,40 @@ class AgentRef(pykka.ActorRef[Any]):
             self._call(message, future)
             return future.get() if block else future
         message = as_message(message)
-        if block:
-            self._refuse_owner()
+        if not block:
+            return self._begin(message, timeout)
+        self._refuse_owner()
         turn = current_turn()
-        if block and turn is not None and turn.cell.runtime is self._runtime:
+        if turn is not None and turn.runtime is self._runtime:
             return ask_from(turn.cell, self, message, self._seconds(timeout))
-        answer = self._begin(message, timeout)
-        return answer.get() if block else answer
+        engine = self._runtime.engine
+        ask = Ask()
+        signal = engine.event()
+        ask.wake = signal.set
+        self._set_out(message, ask)
+        seconds = self._seconds(timeout)
+        if not engine.wait(lambda: ask.done, signal, seconds):
+            error = late(message, self.path, seconds or 0)
+            engine.run(partial(ask.give_up, error))
+            raise error
+        return ask.result()
 
     async def aask(self, message: Message | str, *, timeout: Timeout = DEFAULT) -> Message | None:
         """Send a message and await the first reply; see `ask`."""
         message = as_message(message)
+        seconds = self._seconds(timeout)
         turn = current_turn()
-        if turn is not None and turn.cell.runtime is self._runtime:
-            return await aask_from(turn.cell, self, message, self._seconds(timeout))
-        return await self._begin(message, timeout)  # type: ignore[no-any-return]
+        if turn is not None and turn.runtime is self._runtime:
+            return await aask_from(turn.cell, self, message, seconds)
+        engine = self._runtime.engine
+        if not engine.owned:
+            return await self._begin(message, timeout)  # type: ignore[no-any-return]
+        ask = Ask()
+        self._set_out(message, ask)
+        if not ask.done:
+            engine.serve_until(ask)
+            limit(engine, ask, message, self._node, seconds)
+        return await answer_to(ask, engine)
 
     def _refuse_owner(self) -> None:
         """Refuse to block the loop that the agent lives on, before anything is done.
@@ -254,14 +273,17 @@ class AgentRef(pykka.ActorRef[Any]):
         return self._runtime.ask_timeout if isinstance(timeout, Default) else timeout
 
     def _begin(self, message: Message, timeout: Timeout) -> AskFuture:
-        self._check_entry(message)
         ask = Ask()
         future = AskFuture(self, ask, self._seconds(timeout), message=message)
+        self._set_out(message, ask)
+        return future
+
+    def _set_out(self, message: Message, ask: Ask) -> None:
+        self._check_entry(message)
         try:
             self._send(message, ask)
         except AgentStopped as stopped:
             ask.give_up(stopped)
-        return future
 
     def _check_entry(self, message: Message) -> None:
         cell = self._cell
@@ -320,7 +342,7 @@ class AgentRef(pykka.ActorRef[Any]):
         self,
         cell: Cell,
         stream: Stream,
-        event: threading.Event,
+        event: Signal,
         message: Message,
         timeout: float | None,
     ) -> Iterator[Message]:
@@ -337,7 +359,7 @@ class AgentRef(pykka.ActorRef[Any]):
             if stream.error is not None:
                 raise stream.error
         finally:
-            stream.expired = True
+            cell.engine.run(stream.leave)
 
     async def astream(
         self, message: Message | str, *, timeout: Timeout = DEFAULT
@@ -348,7 +370,7 @@ class AgentRef(pykka.ActorRef[Any]):
         stream = Stream()
         seconds = self._seconds(timeout)
         future = wake_here(stream)
-        self._send(message, stream)
+        cell = self._send(message, stream)
         self._watch(stream)
         try:
             while True:
@@ -365,7 +387,7 @@ class AgentRef(pykka.ActorRef[Any]):
             if stream.error is not None:
                 raise stream.error
         finally:
-            stream.expired = True
+            cell.engine.run(stream.leave)
 
     # -- stop
 

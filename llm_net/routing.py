@@ -51,7 +51,6 @@ class Leg:
             return False
 
 
-@dataclass(frozen=True, slots=True)
 class Route:
     """Where an event of one agent goes.
 
@@ -59,13 +58,19 @@ class Route:
         legs: The edges, in the order in which they were first linked, innermost network first.
         listeners: Functions to call.
         leaves: Whether it leaves the outermost network, as an output of the run.
+        silent: Whether nobody hears it.
+        cells: All who hear it, if nothing has to be looked at on the way; else None.
     """
 
-    legs: tuple[Leg, ...]
-    listeners: tuple[Listener, ...]
-    leaves: bool
+    __slots__ = ("cells", "leaves", "legs", "listeners", "silent")
 
-    @property
-    def silent(self) -> bool:
-        """Whether nobody hears it."""
-        return not (self.legs or self.listeners or self.leaves)
+    def __init__(
+        self, legs: tuple[Leg, ...], listeners: tuple[Listener, ...], *, leaves: bool
+    ) -> None:
+        self.legs = legs
+        self.listeners = listeners
+        self.leaves = leaves
+        self.silent = not (legs or listeners or leaves)
+        self.cells: tuple[Cell, ...] | None = None
+        if not listeners and not leaves and all(leg.where is None and leg.cells for leg in legs):
+            self.cells = tuple(cell for leg in legs for cell in leg.cells or ())

@@ -10,9 +10,10 @@ import asyncio
 import contextvars
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from types import CoroutineType
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -24,6 +25,7 @@ from llm_net.turn import Turn
 __all__ = [
     "Item",
     "Over",
+    "give_all",
     "nonsense",
     "run_after_all",
     "run_in_place",
@@ -37,87 +39,124 @@ Item = Callable[[Turn, Any], None]
 Over = Callable[[Turn, BaseException | None], None]
 """What to do when the call is over; with what it raised, if it did."""
 
-# Started eagerly, where Python can, a handler that does not wait costs no round of the loop.
-EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-
 
 def run_in_place(call: Callable[[], Any], turn: Turn, item: Item) -> BaseException | None:
-    """Run a sync call that promises not to block; gives what it raised.
+    """Run a sync hook that promises not to block; gives what it raised.
 
     Raises:
         KeyboardInterrupt: If the user interrupts the program.
     """
+    before = AUTHOR.get()
     AUTHOR.set(turn)
     try:
         value = call()
         if value is not None:
-            if inspect.isgenerator(value):
-                for each in value:
-                    item(turn, each)
-            else:
-                _refuse_unawaited(value)
-                item(turn, value)
+            give_all(turn, value, item)
     except BaseException as raised:
         if is_interrupt(raised):
             raise
         return raised  # one agent's SystemExit is not the others'
+    finally:
+        AUTHOR.set(before)
     return None
 
 
-def run_in_task(
-    call: Callable[[], Any], turn: Turn, item: Item, over: Over, engine: Engine
+def give_all(turn: Turn, value: Any, item: Item) -> None:
+    """Hand on what a sync call returned: one thing, or what a generator yields, piece by piece.
+
+    Raises:
+        UsageError: If it is a coroutine, which the call forgot to await.
+    """
+    if inspect.isgenerator(value):
+        for each in value:
+            item(turn, each)
+    else:
+        _refuse_unawaited(value)
+        item(turn, value)
+
+
+def run_in_task(  # noqa: PLR0917 - called for every awaited message, and keywords cost
+    call: Callable[..., Any],
+    given: tuple[Any, ...],
+    turn: Turn,
+    item: Item,
+    over: Over,
+    engine: Engine,
 ) -> None:
     """Run an async call on the engine's loop; the turn can be cancelled by its task."""
-    AUTHOR.set(turn)
+    task = _start(_drive(call, given, turn, item, over), engine.loop)
+    if task.done():
+        return
     engine.held += 1
-    done = False
-
-    async def drive() -> None:
-        nonlocal done
-        raised: BaseException | None = None
-        try:
-            value = call()
-            if inspect.iscoroutine(value):
-                value = await value
-            if inspect.isasyncgen(value):
-                try:
-                    async for each in value:
-                        if turn.abandoned:
-                            break
-                        item(turn, each)
-                finally:
-                    await value.aclose()  # its cleanup belongs to this turn, not to the collector
-            elif inspect.isgenerator(value):
-                for each in value:
-                    item(turn, each)
-            elif value is not None:
-                item(turn, value)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this turn only
-            raised = error
-        done = True
-        over(turn, raised)
+    turn.task = task
 
     def ended(task: asyncio.Task[None]) -> None:
         engine.held -= 1
-        if not done:  # cancelled before its first step
-            over(turn, asyncio.CancelledError(f"{task.get_name()} was cancelled"))
+        if task.cancelled():  # before its first step
+            over(turn, asyncio.CancelledError("The turn was cancelled before it began."))
 
-    task: asyncio.Task[None] = asyncio.Task(drive(), loop=engine.loop, **EAGERLY)
-    if task.done():
-        ended(task)
-    else:
-        turn.task = task
-        task.add_done_callback(ended)
+    task.add_done_callback(ended)
 
 
-def run_on_thread(
-    call: Callable[[], Any], turn: Turn, item: Item, over: Over, engine: Engine
+if sys.version_info >= (3, 12):
+
+    def _start(
+        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None
+    ) -> asyncio.Task[None]:
+        # Started eagerly, a handler that does not wait costs no round of the loop. One name for
+        # all: to make one for each costs as much as an await.
+        return asyncio.Task(coroutine, loop=loop, name="llm_net turn", eager_start=True)
+
+else:
+
+    def _start(
+        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None
+    ) -> asyncio.Task[None]:
+        return asyncio.Task(coroutine, loop=loop, name="llm_net turn")
+
+
+async def _drive(
+    call: Callable[..., Any], given: tuple[Any, ...], turn: Turn, item: Item, over: Over
+) -> None:
+    """Make the call, hand on what it gives, and tell its end."""
+    AUTHOR.set(turn)  # in the task's own context
+    raised: BaseException | None = None
+    try:
+        value: Any = call(*given)
+        if isinstance(value, CoroutineType):
+            value = await cast("Awaitable[Any]", value)
+        if value is None:
+            pass
+        elif inspect.isasyncgen(value):
+            try:
+                async for each in value:
+                    if turn.abandoned:
+                        break
+                    item(turn, each)
+            finally:
+                await value.aclose()  # its cleanup belongs to this turn, not to the collector
+        elif inspect.isawaitable(value):
+            item(turn, await value)
+        else:
+            give_all(turn, value, item)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this turn only
+        raised = error
+    over(turn, raised)
+
+
+def run_on_thread(  # noqa: PLR0917 - as run_in_task
+    call: Callable[..., Any],
+    given: tuple[Any, ...],
+    turn: Turn,
+    item: Item,
+    over: Over,
+    engine: Engine,
 ) -> None:
     """Run a sync call that may block on a thread of its own."""
-    AUTHOR.set(turn)
     turn.threaded = True
     engine.held += 1
     context = contextvars.copy_context()
+    context.run(AUTHOR.set, turn)
 
     def give(value: Any) -> None:
         if not isinstance(value, (str, BaseModel)) and value is not None:
@@ -126,12 +165,15 @@ def run_on_thread(
 
     def wanted(value: Any) -> None:
         if not turn.abandoned:
+            before = AUTHOR.get()
             AUTHOR.set(turn)  # what is made of the value on the engine's thread is the turn's, too
-            item(turn, value)
-            AUTHOR.set(None)
+            try:
+                item(turn, value)
+            finally:
+                AUTHOR.set(before)
 
     def run() -> None:
-        value = call()
+        value = call(*given)
         if inspect.isgenerator(value):
             for each in value:
                 if turn.abandoned:
@@ -169,11 +211,14 @@ def run_after_all(call: Callable[[], Any], turn: Turn) -> BaseException | None:
         if inspect.isawaitable(value):
             await value
 
+    before = AUTHOR.get()
     AUTHOR.set(turn)
     try:
         asyncio.run(to_the_end())
     except BaseException as raised:  # noqa: BLE001 - whatever it is, the agent is gone
         return raised
+    finally:
+        AUTHOR.set(before)
     return None
 
 

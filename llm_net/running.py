@@ -63,7 +63,7 @@ class Running:
         self._timer: asyncio.TimerHandle | None = None
         self._changed: Callable[[], None] = _nothing
         self.scope = Scope(limits)
-        self.scope.record = []
+        self.scope.keep_record()
 
     @property
     def over(self) -> bool:

@@ -13,9 +13,10 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llm_net.context import THREAD_LIMIT, process_id
+from llm_net.context import AUTHOR, THREAD_LIMIT, process_id
 from llm_net.engine import Engine, Host
 from llm_net.errors import (
     AgentStopped,
@@ -27,6 +28,7 @@ from llm_net.errors import (
 )
 from llm_net.mailbox import DeadLetter, Envelope, Reason
 from llm_net.scope import Scope, Statistics, total
+from llm_net.turn import Desk
 
 if TYPE_CHECKING:
     from llm_net.instrument import Instrument
@@ -90,6 +92,8 @@ class Runtime:
         self.seed = seed
         self.instruments: tuple[Instrument, ...] = tuple(instruments)
         self.world = Scope(keep=KEPT)
+        self.desk = Desk(self)
+        self.engine.context.run(AUTHOR.set, self.desk)
         self.version = 0
         """Counts the changes of edges, listeners, borders and lives: they make routes stale."""
         self._past = Statistics()
@@ -173,13 +177,11 @@ class Runtime:
             for cell in root.tree():
                 cell.discard(scope)
 
-    def new_id(self) -> str:
-        """The id of the next message written in this runtime."""
-        return process_id()
-
-    def now(self) -> datetime:
-        """The time on this runtime's clock, aware, in UTC."""
-        return datetime.now(UTC)
+    # Functions, not methods that call them: every message that is written asks for both.
+    new_id: Callable[[], str] = staticmethod(process_id)
+    """The id of the next message written in this runtime."""
+    now: Callable[[], datetime] = staticmethod(partial(datetime.now, UTC))
+    """The time on this runtime's clock, aware, in UTC."""
 
     def random(self, path: str) -> random.Random:
         """The random source of the agent with this path."""

@@ -88,6 +88,7 @@ class Scope:
     """The counts, outcomes and limits of one run; touched by the engine's thread only."""
 
     __slots__ = (
+        "careful",
         "changed",
         "dead",
         "dead_letters",
@@ -132,6 +133,8 @@ class Scope:
                 self.limits.max_repeats,
             )
         )
+        self.careful = self.tight
+        """Whether more is to be done with a message than to count it: limits, a record, an end."""
         self.ended: str | None = None
         """The name of what ended it: a limit, or `failure`."""
         self.past = False
@@ -146,6 +149,11 @@ class Scope:
         """The first messages with their receivers, for the run's sequence diagram."""
         self.tap: Callable[[Message], None] | None = None
         """Called with each message when it is sent."""
+
+    def keep_record(self) -> None:
+        """Remember the first messages from now on."""
+        self.record = []
+        self.careful = True
 
     @property
     def quiet(self) -> bool:
@@ -167,6 +175,7 @@ class Scope:
         """End the scope: what is sent from now on is dead, for this reason."""
         if self.ended is None:
             self.ended = reason
+            self.careful = True
             if self.changed is not None:
                 self.changed()
 
@@ -184,6 +193,8 @@ class Scope:
         assert self.record is not None
         if len(self.record) < RECORDED:
             self.record.append((message, receiver))
+        elif not self.tight and self.ended is None:
+            self.careful = False  # the record is full, and nothing else wants a look
 
     def admits(self, envelope: Envelope, receiver: Cell) -> bool:
         """Whether the limits allow this message; if one does not, the scope has ended.

@@ -8,16 +8,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from llm_net.errors import is_interrupt
-from llm_net.mailbox import Envelope, Reason, Sink
+from llm_net.mailbox import Envelope, Letter, Reason, Sink
 from llm_net.message import Message, Method, snake_case
+from llm_net.message import written as write_message
 from llm_net.node import Node
 from llm_net.runner import nonsense, run_in_task
-from llm_net.turn import Turn, current_turn
+from llm_net.turn import Turn, author, current_turn
 
 if TYPE_CHECKING:
+    from llm_net.address import Address
     from llm_net.cell import Cell
     from llm_net.routing import Route
     from llm_net.runtime import Runtime
@@ -28,6 +31,21 @@ __all__ = ["accept", "address", "emit", "give_result", "send", "within", "writte
 RESPONSE = Method.RESPONSE.value
 
 
+def _write(  # noqa: PLR0917 - the parts of a message
+    cell: Cell,
+    body: str,
+    method: str,
+    sender: Address,
+    receiver: Address | None,
+    to: Message | None,
+) -> Message:
+    """A text as a message of this agent."""
+    runtime = cell.runtime
+    return write_message(
+        body, method, cell.agent.role, sender, receiver, to, runtime.new_id(), runtime.now()
+    )
+
+
 def written(cell: Cell, what: Message | str, method: str) -> Message:
     """A message, or a text as one of this agent.
 
@@ -35,7 +53,7 @@ def written(cell: Cell, what: Message | str, method: str) -> Message:
         UsageError: If it is neither.
     """
     if isinstance(what, str):
-        return Message.written(what, method, cell.agent.role, cell.node.address)
+        return _write(cell, what, method, cell.node.address, None, None)
     if isinstance(what, Message):
         return what
     raise nonsense(what)
@@ -59,12 +77,9 @@ def give_result(turn: Turn, value: Any) -> None:
     here = cell.node.address if envelope.via is None else envelope.via
     if isinstance(value, str):
         if bare:
-            _emit(cell, turn, RESPONSE, written(cell, value, RESPONSE))
+            emit(cell, RESPONSE, value)
         else:
-            reply = Message.written(
-                value, RESPONSE, turn.role, here, receiver=handled.sender, reply_to=handled
-            )
-            _reply(turn, envelope, reply)
+            _reply(turn, envelope, _write(cell, value, RESPONSE, here, handled.sender, handled))
         return
     message = value if isinstance(value, Message) else _from_model(turn, value)
     if not bare and (message.receiver is None or message.reply_to_id == handled.id):
@@ -72,7 +87,7 @@ def give_result(turn: Turn, value: Any) -> None:
         receiver = message.receiver or handled.sender
         _reply(turn, envelope, message.answering(handled, sender, receiver))
     elif message.receiver is None:
-        _emit(cell, turn, message.method, message)
+        emit(cell, message.method, message)
     else:
         address(cell, turn, message)
 
@@ -92,13 +107,13 @@ def _reply(turn: Turn, envelope: Envelope, reply: Message) -> None:
     if sink is not None and sink.wants:
         cell.sent += 1
         scope.taken(reply)
-        _observe_taken(cell.runtime, Envelope(reply, scope, envelope.hops + 1, overheard=False))
+        _observe_taken(cell.runtime, reply, scope, envelope.hops + 1)
         sink.take(reply)
         return
     to = reply.receiver
     if to is None or (sink is not None and sink.expired):
         cell.sent += 1
-        lost = Envelope(reply, scope, envelope.hops + 1, overheard=False)
+        lost = Letter(reply, scope, envelope.hops + 1)
         reason = Reason.NO_RECEIVER if sink is None else Reason.LATE_REPLY
         path = "" if to is None else to.path
         cell.runtime.bury(lost, reason, path, counted=False)
@@ -106,9 +121,10 @@ def _reply(turn: Turn, envelope: Envelope, reply: Message) -> None:
     address(cell, turn, reply)
 
 
-def _observe_taken(runtime: Runtime, envelope: Envelope) -> None:
+def _observe_taken(runtime: Runtime, message: Message, scope: Scope, hops: int) -> None:
     """Let the instruments see a message that reached its taker without a mailbox."""
     if runtime.instruments:
+        envelope = Letter(message, scope, hops)
         runtime.observe("send", envelope, "")
         runtime.observe("deliver", envelope, "")
 
@@ -118,23 +134,75 @@ def _observe_taken(runtime: Runtime, envelope: Envelope) -> None:
 
 def emit(cell: Cell, event: str, what: Message | str) -> None:
     """Emit in the current turn; any thread."""
-    message = written(cell, what, event)
-    if cell.engine.owned:
-        _emit(cell, current_turn(), event, message)
-    else:
+    if get_ident() != cell.engine.thread:
         # The route as it is now: what is unlinked before the owner comes to it still hears this.
+        message = written(cell, what, event)
         _in_order(cell, partial(_emit_along, cell, cell.node.compile_route(event)), message)
+        return
+    turn = author()
+    if turn is not None and turn.cell is None:
+        turn = None
+    runtime = cell.runtime
+    route = cell.routes.get(event)
+    if route is None or cell.version != runtime.version:
+        route = cell.route(event)
+    if type(what) is str:
+        if route.silent:
+            return
+        message = write_message(
+            what,
+            event,
+            cell.agent.role,
+            cell.node.address,
+            None,
+            None,
+            runtime.new_id(),
+            runtime.now(),
+        )
+    else:
+        message = written(cell, what, event)
+    if route.cells is None:
+        _emit_along(cell, route, turn, message)
+    else:
+        _spread(cell, route.cells, _caused(cell, turn, message))
 
 
-def _emit(cell: Cell, turn: Turn | None, event: str, message: Message) -> None:
-    _emit_along(cell, cell.route(event), turn, message)
+def _spread(cell: Cell, cells: tuple[Cell, ...], envelope: Envelope) -> None:
+    """Put a message into many mailboxes of this runtime, as `put` would into each."""
+    cell.sent += len(cells)
+    scope = envelope.scope
+    if scope.tap is not None:
+        scope.tap(envelope.message)
+    if scope.careful:
+        for receiver in cells:
+            receiver.put(envelope)
+        return
+    engine = cell.engine
+    ready = engine.ready
+    count = 0
+    for receiver in cells:
+        if receiver.careful:
+            scope.sent += count
+            scope.open += count
+            count = 0
+            receiver.put(envelope)
+            continue
+        count += 1
+        receiver.mail.append(envelope)
+        if not receiver.scheduled and receiver.turns < receiver.limit:
+            receiver.scheduled = True
+            ready.append(receiver)
+    scope.sent += count
+    scope.open += count
+    if ready and not engine.awake:
+        engine.wake()
 
 
 def _emit_along(cell: Cell, route: Route, turn: Turn | None, message: Message) -> None:
-    """Put a message into every mailbox that hears this event."""
+    """Put a message into every mailbox that hears this event, looking at each edge."""
     if route.silent:
         return
-    envelope = _caused(cell, turn, message, overheard=True)
+    envelope = _caused(cell, turn, message)
     message = envelope.message
     scope = envelope.scope
     if scope.tap is not None:
@@ -164,12 +232,12 @@ def _emit_along(cell: Cell, route: Route, turn: Turn | None, message: Message) -
         scope.outputs.append(message)
         if scope.record is not None:
             scope.note(message, None)
-        _observe_taken(cell.runtime, envelope)
+        _observe_taken(cell.runtime, message, scope, envelope.hops)
 
 
 def _overheard_abroad(receivers: Sequence[Cell], message: Message) -> None:
     """Let agents of another runtime hear a message, which is that runtime's from there on."""
-    envelope = Envelope(message, receivers[0].runtime.world, 0, overheard=True)
+    envelope = Envelope(message, receivers[0].runtime.world, 0)
     for receiver in receivers:
         receiver.engine.run(partial(receiver.put, envelope))
 
@@ -194,7 +262,7 @@ def _call(cell: Cell, turn: Turn | None, listener: Any, message: Message) -> Non
         scope.close()
 
     scope.open += 1
-    run_in_task(lambda: value, own, lambda _turn, _value: None, over, cell.engine)
+    run_in_task(lambda: value, (), own, lambda _turn, _value: None, over, cell.engine)
 
 
 def _filter_failed(cell: Cell, turn: Turn | None, raised: BaseException) -> None:
@@ -239,7 +307,7 @@ def address(cell: Cell, turn: Turn | None, message: Message) -> None:
     if isinstance(node, Node):
         accept(node, message, turn, sender=cell)
         return
-    envelope = _caused(cell, turn, message, overheard=False)
+    envelope = _caused(cell, turn, message)
     cell.sent += 1
     if envelope.scope.tap is not None:
         envelope.scope.tap(envelope.message)
@@ -261,24 +329,25 @@ def _in_order(cell: Cell, call: Callable[..., None], *arguments: Any) -> None:
     cell.engine.post(unless_abandoned)
 
 
-def _caused(cell: Cell, turn: Turn | None, message: Message, *, overheard: bool) -> Envelope:
-    """The envelope of a message that this turn causes."""
+def _caused(cell: Cell, turn: Turn | None, message: Message) -> Envelope:
+    """The envelope of a message that this turn causes, without an address."""
     if message.sender is None:
         message = message.filled(cell.node.address, message.receiver)
-    turn = within(turn, cell.runtime)
-    if turn is None:
-        return Envelope(message, cell.runtime.world, 0, overheard)
+    if turn is None or turn.runtime is not cell.runtime or turn.scope.past:
+        return Envelope(message, cell.runtime.world, 0)
+    scope = turn.scope
     cause = turn.envelope
     hops = 0 if cause is None else cause.hops + 1
-    envelope = Envelope(message, turn.scope, hops, overheard)
-    if turn.scope.limits.max_repeats is not None:
-        envelope.cause, envelope.by = cause, turn.cell
-    return envelope
+    if scope.limits.max_repeats is None:
+        return Envelope(message, scope, hops)
+    letter = Letter(message, scope, hops, overheard=True)
+    letter.cause, letter.by = cause, turn.cell
+    return letter
 
 
 def within(turn: Turn | None, runtime: Runtime) -> Turn | None:
     """The turn, if it is one of this runtime and of a run that still goes on."""
-    if turn is None or turn.cell.runtime is not runtime or turn.scope.past:
+    if turn is None or turn.runtime is not runtime or turn.scope.past:
         return None
     return turn
 
@@ -330,11 +399,10 @@ def accept(
         return
     doors = node.doors(message.method)
     cause = None if turn is None else turn.envelope
-    envelope = Envelope(
+    envelope = Letter(
         message,
         scope,
         0 if cause is None else cause.hops + 1,
-        overheard=False,
         sink=sink,
         via=None if doors == (cell,) else node.address,
     )
@@ -360,7 +428,7 @@ def _overtaken(cell: Cell, message: Message, scope: Scope) -> bool:
     if listener is None or not listener.wants:
         return False
     scope.taken(message)
-    _observe_taken(cell.runtime, Envelope(message, scope, 0, overheard=False))
+    _observe_taken(cell.runtime, message, scope, 0)
     listener.take(message)
     return True
 

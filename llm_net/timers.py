@@ -52,7 +52,7 @@ class Timer:
         cell = self._cell
         if self._over or cell.stopped or self.turn.scope.ended is not None:
             return
-        cell.timers.add(self)
+        cell.timers[self] = None
         cell.engine.held += 1
         if self._every is None:
             self.turn.scope.open += 1  # a message to come keeps its run from being quiet
@@ -62,7 +62,7 @@ class Timer:
         """Stop the clock; for the cell."""
         self._over = True
         if self in self._cell.timers:
-            self._cell.timers.discard(self)
+            del self._cell.timers[self]
             self._cell.engine.held -= 1
             if self._handle is not None:
                 self._handle.cancel()

@@ -1,25 +1,30 @@
 """A turn: one message in the hands of one agent.
 
-Floor 2. Lends ids, time and role to what is written in it, and says to which run that belongs.
+Floor 1. Lends ids, time and role to what is written in it, and says to which run that belongs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_net.context import AUTHOR
+from llm_net.message import Role
 
 if TYPE_CHECKING:
     import asyncio
-    from datetime import datetime
 
-    from llm_net.asks import Ask, Stream
     from llm_net.cell import Cell
     from llm_net.mailbox import Envelope
-    from llm_net.message import Role
+    from llm_net.runtime import Runtime
     from llm_net.scope import Scope
 
-__all__ = ["Turn", "current_turn"]
+__all__ = ["Desk", "Turn", "author", "current_turn"]
+
+
+_NOTHING: Mapping[Any, None] = MappingProxyType({})
 
 
 class Turn:
@@ -27,26 +32,36 @@ class Turn:
 
     Attributes:
         cell: Whose turn it is.
+        runtime: Where.
         envelope: What is handled; None in a hook.
         scope: The run that the turn belongs to.
         task: The task that an async handler runs in.
         threaded: Whether the handler runs on a thread, so that nothing can interrupt it.
-        waits: The asks whose replies the turn waits for.
+        waits: What the turn waits for, in the order in which it began to.
         abandoned: Whether its results are wanted no more.
         detached: Whether its run goes on without it: it runs on a thread, and nobody waits for it.
     """
 
-    __slots__ = ("abandoned", "cell", "detached", "envelope", "scope", "task", "threaded", "waits")
+    # Defaults that most turns keep stand here, for a turn is made for each awaited message.
+    task: asyncio.Task[None] | None = None
+    threaded: bool = False
+    abandoned: bool = False
+    detached: bool = False
+    waits: Mapping[Any, None] = _NOTHING
 
     def __init__(self, cell: Cell, envelope: Envelope | None, scope: Scope) -> None:
-        self.cell = cell
+        self.cell: Any = cell
+        self.runtime: Runtime = cell.runtime
         self.envelope = envelope
         self.scope = scope
-        self.task: asyncio.Task[None] | None = None
-        self.threaded = False
-        self.waits: set[Ask | Stream] = set()
-        self.abandoned = False
-        self.detached = False
+
+    def wait_for(self, something: Any) -> None:
+        """Note that the turn goes on only when this is done."""
+        self.waits = {**self.waits, something: None}
+
+    def waits_no_more(self, something: Any) -> None:
+        """Note that this is done."""
+        self.waits = {each: None for each in self.waits if each is not something}
 
     @property
     def role(self) -> Role:
@@ -57,18 +72,45 @@ class Turn:
     @property
     def thread_limit(self) -> int:
         """How many messages a thread remembers in this runtime."""
-        return self.cell.runtime.thread_limit
+        return self.runtime.thread_limit
 
     def new_id(self) -> str:
         """The id of a message written in this turn."""
-        return self.cell.runtime.new_id()
+        return self.runtime.new_id()
 
     def now(self) -> datetime:
         """The time on the runtime's clock."""
-        return self.cell.runtime.now()
+        return self.runtime.now()
+
+
+class Desk(Turn):
+    """The one turn that all handlers in place share, one after the other.
+
+    A turn that begins and ends within one call needs no object of its own. Between two of them
+    nobody sits at the desk (`cell` is None), and what is written there is the runtime's.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.cell = None
+        self.runtime = runtime
+        self.envelope: Envelope | None = None
+        self.scope = runtime.world
+        # In the way of the methods: every message that a handler writes asks for both.
+        self.new_id = runtime.new_id  # type: ignore[method-assign]
+        self.now = runtime.now  # type: ignore[method-assign]
+
+    @property
+    def role(self) -> Role:
+        """The role of the agent that writes, or of whoever answers outside of one."""
+        return Role.ASSISTANT if self.cell is None else super().role
+
+
+# Nothing but turns is ever lent to messages as their author.
+author: Callable[[], Turn | None] = cast("Callable[[], Turn | None]", AUTHOR.get)
+"""Who writes here: a turn, a desk at which nobody may sit, or None outside of a runtime."""
 
 
 def current_turn() -> Turn | None:
     """The turn that the calling code runs in."""
-    turn = AUTHOR.get()
-    return turn if isinstance(turn, Turn) else None
+    turn = author()
+    return None if turn is None or turn.cell is None else turn

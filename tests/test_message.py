@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llm_net import Address, GenAgent, GenNetwork, Message, Method, Role, Runtime, UsageError
+from llm_net.message import written as write_message
 
 
 class Propose(Message):
@@ -572,6 +573,18 @@ def test_every_message_survives_json_pickles_and_copies(
     assert copy.deepcopy(message) == message
 
 
+@given(body=TEXT)
+def test_a_message_of_a_body_alone_equals_one_that_was_validated(body: str) -> None:
+    short = Message(body)
+    full = Message(body, method="step", role="user", id=short.id, created_at=short.created_at)
+    assert short == full
+    assert short.model_dump_json() == full.model_dump_json()
+    assert short.model_fields_set == {"body"}
+    assert short.model_copy(update={"method": "x"}).method == "x"
+    assert short.thread == [short]
+    assert type(short.role) is Role
+
+
 @given(body=TEXT, method=TEXT, role=st.sampled_from(Role), sender=PATHS, receiver=PATHS)
 def test_everything_the_runtime_writes_equals_what_the_constructor_makes(
     body: str, method: str, role: Role, sender: str | None, receiver: str | None
@@ -580,7 +593,9 @@ def test_everything_the_runtime_writes_equals_what_the_constructor_makes(
     target = None if receiver is None else Address(receiver)
     root = Message("root")
     for reply_to in (None, root):
-        written = Message.written(body, method, role, origin, target, reply_to)
+        written = write_message(
+            body, method, role, origin, target, reply_to, "id", datetime.now(UTC)
+        )
         made = Message(
             body,
             method=method,

@@ -308,11 +308,8 @@ class AsyncGate(Gate):
 
 
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("kind", [Gate, AsyncGate])
-def test_an_ask_that_has_waited_long_enough_raises_and_its_late_reply_dies(
-    kind: type[Gate], host: Host
-) -> None:
-    gate = kind(name="gate")
+def test_an_ask_that_has_waited_long_enough_raises_and_its_late_reply_dies(host: Host) -> None:
+    gate = Gate(name="gate")
     runtime = Runtime(host)
     with gate.start(runtime=runtime) as ref:
         with pytest.raises(AskTimeout, match="gate") as caught:
@@ -323,6 +320,21 @@ def test_an_ask_that_has_waited_long_enough_raises_and_its_late_reply_dies(
     assert [(letter.reason, letter.message.body) for letter in runtime.dead_letters] == [
         ("late_reply", "open")
     ]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_an_async_handler_whose_asker_gave_up_is_cancelled_and_the_mailbox_goes_on(
+    host: Host,
+) -> None:
+    gate = AsyncGate(name="gate")
+    runtime = Runtime(host)
+    with gate.start(runtime=runtime) as ref:
+        with pytest.raises(AskTimeout, match="gate"):
+            ref.ask("x", timeout=0.02)
+        assert body(ref.ask(Message(method="quick"), timeout=DEADLINE)) == "quick"
+    assert gate.cancelled
+    assert runtime.dead_letters == ()
+    assert runtime.statistics().failures == 0
 
 
 @pytest.mark.parametrize("host", HOSTS)

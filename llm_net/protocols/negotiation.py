@@ -426,7 +426,8 @@ class Negotiation:
         """End its open turn; one on a thread cannot be ended, and then it hears nothing more."""
         for answers in branch.asked:
             for cell in answers.targets:
-                if cell.forsake(answers):
+                for turn in cell.forsake(answers):
+                    cell.detach(turn)
                     branch.stuck = True
 
     # -- time
