@@ -1,15 +1,28 @@
-"""The workloads of `bench_llm_net.py` with plain Pykka, to be run beside it."""
+"""The workloads of `bench_llm_net.py` with plain Pykka: threads, tuples, tell and ask."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import threading
 import time
 from typing import Any
 
 import pykka
-from bench_llm_net import BODY, LISTENERS, RING, latencies, memory_kb
+from measure import (
+    BODY,
+    LISTENERS,
+    RING,
+    WAIT_S,
+    WAITS,
+    Figures,
+    Size,
+    grow,
+    latencies,
+    main,
+    named,
+    now,
+    one_core,
+    waiting,
+)
 
 
 class Gate:
@@ -27,112 +40,154 @@ class Gate:
                 self.open.set()
 
 
-class Plain(pykka.ThreadingActor):
+class Passing(pykka.ThreadingActor):
+    use_daemon_thread = True
+    next: Any = None
+
+    def on_receive(self, message: Any) -> None:
+        left, body, gate = message
+        if left:
+            self.next.tell((left - 1, body, gate))
+        else:
+            gate()
+
+
+class Hearing(pykka.ThreadingActor):
+    """Counts what it hears; a gate among it is to be passed."""
+
+    use_daemon_thread = True
+    heard = 0
+
+    def on_receive(self, message: Any) -> None:
+        if message is BODY:
+            self.heard += 1
+        else:
+            message()
+
+
+class Working(Hearing):
+    """Blocks for a millisecond."""
+
+    def on_receive(self, message: Any) -> None:
+        if message is BODY:
+            time.sleep(0.001)
+        else:
+            message()
+
+
+class Echo(pykka.ThreadingActor):
     use_daemon_thread = True
 
-    def __init__(self, gate: Gate) -> None:
-        super().__init__()
-        self.gate = gate
-        self.next: Any = None
-
-    def on_receive(self, message: tuple[Any, ...]) -> Any:
-        match message:
-            case ("pass", body, left):
-                if left:
-                    self.next.tell(("pass", body, left - 1))
-                else:
-                    self.gate()
-            case ("next", ref):
-                self.next = ref
-            case ("count", _):
-                self.gate()
-            case ("sleep",):
-                time.sleep(0.05)
-                self.gate()
-            case ("echo", body):
-                return body
-        return None
+    def on_receive(self, message: Any) -> Any:
+        return message
 
 
-def w1(scale: float, _count: int) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for tokens in (1, 100):
-        hops = int(100_000 * scale) // tokens
+class Sleeper(pykka.ThreadingActor):
+    use_daemon_thread = True
+
+    def on_receive(self, message: Any) -> None:
+        time.sleep(WAIT_S)
+        message()
+
+
+def ring(tokens: int, hops: int) -> float:
+    """Hops per second round a ring."""
+    refs = [Passing.start() for _ in range(RING)]
+    for index, ref in enumerate(refs):
+        ref.proxy().next = refs[(index + 1) % RING]
+
+    def pass_round(each: int) -> float:
         gate = Gate(tokens)
-        refs = [Plain.start(gate) for _ in range(RING)]
-        for index, ref in enumerate(refs):
-            ref.ask(("next", refs[(index + 1) % RING]))
-        start = time.perf_counter()
-        for index in range(tokens):
-            refs[index].tell(("pass", BODY, hops))
+        start = now()
+        for ref in refs[:tokens]:
+            ref.tell((each, BODY, gate))
         gate.open.wait()
-        out[f"hops_s_{tokens}"] = round(hops * tokens / (time.perf_counter() - start))
-        pykka.ActorRegistry.stop_all()
-    return out
+        return round(each * tokens / (now() - start))
+
+    pass_round(RING)
+    rate = pass_round(hops // tokens)
+    pykka.ActorRegistry.stop_all()
+    return rate
 
 
-def w2(scale: float, _count: int) -> dict[str, Any]:
-    rounds = max(1, int(50 * scale))
-    gate = Gate(LISTENERS * rounds)
-    refs = [Plain.start(gate) for _ in range(LISTENERS)]
-    start = time.perf_counter()
-    for _ in range(rounds):
+def fan(kind: type[Hearing], count: int, rounds: int) -> float:
+    """Deliveries per second to so many actors, each told so many times."""
+    refs = [kind.start() for _ in range(count)]
+
+    def tell_all(times: int) -> float:
+        gate = Gate(count)
+        start = now()
+        for _ in range(times):
+            for ref in refs:
+                ref.tell(BODY)
         for ref in refs:
-            ref.tell(("count", BODY))
-    gate.open.wait()
-    took = time.perf_counter() - start
+            ref.tell(gate)
+        gate.open.wait()
+        return round((times + 1) * count / (now() - start))
+
+    tell_all(1)
+    rate = tell_all(rounds)
     pykka.ActorRegistry.stop_all()
-    return {"deliveries_s": round(LISTENERS * rounds / took)}
+    return rate
 
 
-def w3(scale: float, _count: int) -> dict[str, Any]:
-    ref = Plain.start(Gate(1))
-    out = latencies(lambda: ref.ask(("echo", BODY)), int(10_000 * scale))
+def dormitory(count: int) -> Figures:
+    """How long it takes until all have waited at the same time; at first with their start."""
+    times: list[float] = []
+    start = now()
+    refs = [Sleeper.start() for _ in range(count)]
+    for _ in range(WAITS):
+        gate = Gate(count)
+        for ref in refs:
+            ref.tell(gate)
+        gate.open.wait()
+        times.append(now() - start)
+        start = now()
+    pykka.ActorRegistry.stop_all()
+    return waiting(count, times)
+
+
+def w1(size: Size) -> Figures:
+    return {f"hops_s_{tokens}": ring(tokens, size.of(100_000)) for tokens in (1, 100)}
+
+
+def w2(size: Size) -> Figures:
+    return {"deliveries_s": fan(Hearing, LISTENERS, size.of(50))}
+
+
+def w3(size: Size) -> Figures:
+    count = size.of(10_000)
+    with one_core():
+        ref = Echo.start()
+        out = latencies(lambda: ref.ask(BODY), count)
+        ref.stop()
+    ref = Echo.start()
+    out |= named("free", latencies(lambda: ref.ask(BODY), count))
     ref.stop()
-    return dict(out)
-
-
-def w4(_scale: float, count: int) -> dict[str, Any]:
-    count = count or 1000
-    before, start = memory_kb(), time.perf_counter()
-    refs = [Plain.start(Gate(1)) for _ in range(count)]
-    out: dict[str, Any] = {"n": count}
-    out["us_per_agent"] = round((time.perf_counter() - start) / count * 1e6, 2)
-    out["kb_per_agent"] = round((memory_kb() - before) / count, 2)
-    start = time.perf_counter()
-    for ref in refs:
-        ref.stop(block=False)
-    refs[-1].actor_stopped.wait()
-    out["stop_s"] = round(time.perf_counter() - start, 3)
     return out
 
 
-def w5(_scale: float, count: int) -> dict[str, Any]:
-    count = count or 1000
-    gate = Gate(count)
-    refs = [Plain.start(gate) for _ in range(count)]
-    start = time.perf_counter()
-    for ref in refs:
-        ref.tell(("sleep",))
-    gate.open.wait()
-    took = time.perf_counter() - start
-    pykka.ActorRegistry.stop_all()
-    return {"n": count, "wall_ms": round(took * 1e3, 1), "x_ideal": round(took / 0.05, 3)}
+def w4(size: Size) -> Figures:
+    count = size.n or 10_000
+    _, us, kb = grow(count, lambda: [Echo.start() for _ in range(count)])
+    return {"n": count, "us_per_agent": us, "kb_per_agent": kb}  # to stop them takes a minute
 
 
-WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5}
+def w5(size: Size) -> Figures:
+    return dormitory(size.n or 1000)
 
 
-def main() -> None:
-    """Run one workload and print its line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload", choices=sorted(WORKLOADS))
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies message counts")
-    parser.add_argument("--n", type=int, default=0, help="agents, for W4 and W5")
-    options = parser.parse_args()
-    result = WORKLOADS[options.workload](options.scale, options.n)
-    print(json.dumps({"peer": "pykka", "w": options.workload, **result}))
+def w6(size: Size) -> Figures:
+    return {
+        "hops_s_1": ring(1, size.of(50_000)),
+        "hops_s_100": ring(100, size.of(200_000)),
+        "deliveries_s": fan(Hearing, LISTENERS, size.of(20)),
+        "blocked_s": fan(Working, RING, size.of(100)),
+        **dormitory(size.n or 1000),
+    }
 
+
+WORKLOADS = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6}
 
 if __name__ == "__main__":
-    main()
+    main("pykka", WORKLOADS)

@@ -2,6 +2,7 @@
 
 from llm_net.address import Address
 from llm_net.agent import GenAgent
+from llm_net.deterministic import Deterministic
 from llm_net.errors import (
     AgentStopped,
     AnswerError,
@@ -15,6 +16,7 @@ from llm_net.errors import (
     ModelError,
     ModelSetupError,
     NoHandler,
+    NonDeterminismError,
     ProtocolError,
     UnknownAgent,
     UnscriptedCall,
@@ -42,6 +44,7 @@ __all__ = [
     "Completion",
     "DeadLetter",
     "DeliveryError",
+    "Deterministic",
     "Envelope",
     "GenAgent",
     "GenNetwork",
@@ -56,6 +59,7 @@ __all__ = [
     "ModelSetupError",
     "ModuleLLM",
     "NoHandler",
+    "NonDeterminismError",
     "ProtocolError",
     "Request",
     "Role",

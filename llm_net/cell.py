@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import pykka
 
@@ -45,8 +45,28 @@ RESPONSE = Method.RESPONSE.value
 INLINE = Place.INLINE
 
 
+class Mail(Protocol):
+    """A queue of messages; a deque, where nothing else is asked for."""
+
+    def append(self, envelope: Envelope, /) -> None:
+        """Take one in, behind all others."""
+        ...
+
+    def appendleft(self, envelope: Envelope, /) -> None:
+        """Take one back."""
+        ...
+
+    def popleft(self) -> Envelope:
+        """Give the next one."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
 class Cell(pykka.Actor):
     """Hosts one agent: its mailbox, its turns, its life."""
+
+    quantum = QUANTUM
 
     def __init__(self, node: Node, runtime: Runtime, parent: Cell | None, home: Scope) -> None:
         # Not calling Pykka's: a UUID, an Event and a reference for each agent cost more than the
@@ -62,7 +82,7 @@ class Cell(pykka.Actor):
         self.ref: Any = None
         """The agent's reference; given by whoever starts it."""
 
-        self.mail: deque[Envelope] = deque()
+        self.mail: Mail = deque()
         self.table = node.behaviour.handlers
         self.limit = node.behaviour.concurrency
         self.scheduled = False
@@ -175,7 +195,7 @@ class Cell(pykka.Actor):
 
     def over(self) -> bool:
         """Whether nothing is left to wait for but handlers on threads that have not returned."""
-        return self.stopped or all(
+        return self.stopped or not self.engine.patient and all(
             cell.children
             or (cell.open and all(turn.threaded and turn.abandoned for turn in cell.open))
             for cell in self.tree()
@@ -184,7 +204,9 @@ class Cell(pykka.Actor):
     def idles(self, scope: Scope) -> bool:
         """Whether no turn of this run is open below, but for handlers on threads."""
         return all(
-            turn.threaded or turn.scope is not scope for cell in self.tree() for turn in cell.open
+            (turn.threaded and not self.engine.patient) or turn.scope is not scope
+            for cell in self.tree()
+            for turn in cell.open
         )
 
     # -- what the agent says; any thread
@@ -206,8 +228,19 @@ class Cell(pykka.Actor):
 
     # -- the mailbox
 
-    def put(self, envelope: Envelope) -> None:
-        """Accept a message, or let it die."""
+    def put(
+        self,
+        envelope: Envelope,
+        sender: Cell | None = None,  # noqa: ARG002 - some cells look
+        turn: Turn | None = None,  # noqa: ARG002
+    ) -> None:
+        """Accept a message, or let it die.
+
+        Args:
+            envelope: The message.
+            sender: Who sends it; None from outside.
+            turn: The turn in which it is sent, if in one.
+        """
         scope = envelope.scope
         scope.sent += 1
         careful = self.careful or scope.careful
@@ -281,17 +314,15 @@ class Cell(pykka.Actor):
     def serve(self) -> bool:  # noqa: C901, PLR0912, PLR0915 - every call here costs each message
         """Begin turns while there is mail and room; False if the next needs the running loop."""
         looping = self.engine.looping
-        while self._hooks:
-            if not (looping or self.engine.closed):
-                return False
-            self._hooks.popleft()()
+        if self._hooks and not self._begin_hooks():
+            return False
         mail = self.mail
         desk = self._desk
         agent = self.agent
-        quantum = QUANTUM
+        quantum = self.quantum
         while mail and self.turns < self.limit and not self._holding:
             if not quantum:
-                self.engine.ready.append(self)
+                self._requeue()
                 return True
             quantum -= 1
             envelope = mail.popleft()
@@ -338,13 +369,30 @@ class Cell(pykka.Actor):
                 run = run_in_task if place is Place.LOOP else run_on_thread
                 run(handler.call, (agent, message), turn, give_result, self._turn_over, self.engine)
         self.scheduled = False
+        if self._hooks or self.stopping is not None:
+            self._look_after()
+        return True
+
+    def _begin_hooks(self) -> bool:
+        """Begin the hooks that wait; False if they need the running loop."""
+        while self._hooks:
+            if not (self.engine.looping or self.engine.closed):
+                return False
+            self._hooks.popleft()()
+        return True
+
+    def _requeue(self) -> None:
+        """There is more mail, and it is the turn of others."""
+        self.engine.ready.append(self)
+
+    def _look_after(self) -> None:
+        """Mail was served as far as it goes; is there anything else to do?"""
         if self._hooks:
             self._schedule()  # a turn in place has failed, and its hook comes before the next turn
         if self.stopping is not None and not (
-            mail or self.turns or self.children or self._holding or self.stopped
+            self.mail or self.turns or self.children or self._holding or self.stopped
         ):
             self._end()
-        return True
 
     def _handler(self, envelope: Envelope) -> Handler | None:
         """Who takes a message; None if its end is settled here."""

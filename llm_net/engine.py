@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from typing import Literal, Protocol
 from llm_net.errors import UsageError
 from llm_net.workers import Workers
 
-__all__ = ["Engine", "Host", "Pending", "Ready", "Signal", "blocks_itself"]
+__all__ = ["Engine", "Host", "Pending", "Ready", "Signal", "blocks_itself", "close_loop"]
 
 log = logging.getLogger("llm_net")
 
@@ -62,7 +63,12 @@ class Engine:
         awake: Whether the ready cells will be served without a further call to `wake`.
         held: Tasks, timers and worker turns that only the running loop can bring on.
         context: The context in which the owner makes turns.
+        patient: Whether handlers on threads are waited for, however long they take.
     """
+
+    patient = False
+    eager = sys.version_info >= (3, 12)
+    """Whether tasks take their first step at once; one that never waits costs no round of the loop."""
 
     def __init__(self, host: Host) -> None:
         if host not in ("thread", "loop", "inline"):
@@ -133,7 +139,7 @@ class Engine:
                 self.thread = None
                 self.looping = False
             elif self.thread is None:
-                _close(loop)
+                close_loop(loop)
             elif self.looping:
                 loop.stop()  # and whoever pumps closes it on leaving
 
@@ -158,7 +164,7 @@ class Engine:
             if self.loop is None:
                 self.looping = False
                 self.thread = None
-            _close(loop)
+            close_loop(loop)
 
     # -- calls from anywhere
 
@@ -213,7 +219,7 @@ class Engine:
         """
         if self.owned:
             raise blocks_itself()
-        deadline = _deadline(timeout)
+        deadline = self._deadline(timeout)
         if self.host == "inline" and _loop_runs_here():
             # A loop cannot run inside another one on the same thread: pump on a thread beside it.
             outcome: list[bool] = []
@@ -227,6 +233,13 @@ class Engine:
             return outcome[0] if outcome else False
         return self._wait(done, event, deadline)
 
+    def clock(self) -> float:
+        """Seconds, on the clock by which this engine waits."""
+        return time.monotonic()
+
+    def _deadline(self, timeout: float | None) -> float | None:
+        return None if timeout is None else self.clock() + timeout
+
     def attend(self, done: Callable[[], bool]) -> None:
         """See to it that an inline engine is pumped until `done()`, though nobody waits here."""
         if self.host == "inline" and not self.closed:
@@ -239,13 +252,13 @@ class Engine:
         self, done: Callable[[], bool], event: Signal, timeout: float | None
     ) -> bool:
         """As `wait`, for a coroutine of a loop that runs elsewhere."""
-        return await asyncio.to_thread(self._wait, done, event, _deadline(timeout))
+        return await asyncio.to_thread(self._wait, done, event, self._deadline(timeout))
 
     def _wait(self, done: Callable[[], bool], event: Signal, deadline: float | None) -> bool:
         self._waiting.add(event)
         try:
             while not done():
-                if deadline is not None and time.monotonic() >= deadline:
+                if deadline is not None and self.clock() >= deadline:
                     return False
                 if self.host == "inline" and self._pumping.acquire(blocking=False):
                     try:
@@ -256,7 +269,7 @@ class Engine:
                             for other in list(self._waiting):
                                 other.set()  # somebody else may have to pump on
                     continue
-                event.wait(None if deadline is None else deadline - time.monotonic())
+                event.wait(None if deadline is None else deadline - self.clock())
             return True
         finally:
             self._waiting.discard(event)
@@ -272,6 +285,9 @@ class Engine:
         self.awake = True
         if self.looping and self.loop is not None:
             self.loop.call_soon(self._drain, context=self.context)
+
+    def pass_on(self) -> None:
+        """Let others go on, where a thread of ours could hold them up."""
 
     def interrupt(self) -> None:
         """Let a pump that runs the loop look whether it is done; by the owner."""
@@ -295,7 +311,7 @@ class Engine:
         self.thread = threading.get_ident()
         try:
             while not done() and self.loop is loop:
-                if deadline is not None and time.monotonic() >= deadline:
+                if deadline is not None and self.clock() >= deadline:
                     return
                 # While only sync handlers that do not block are at work, the loop is not needed,
                 # and entering it costs more than an ask.
@@ -306,7 +322,7 @@ class Engine:
         finally:
             self.thread = None
             if self.loop is not loop and not loop.is_closed():
-                _close(loop)
+                close_loop(loop)
 
     def _run_loop(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> None:
         self.looping = True
@@ -424,18 +440,14 @@ def blocks_itself() -> UsageError:
     )
 
 
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
-
-
 def _loop_runs_here() -> bool:
     return asyncio._get_running_loop() is not None  # noqa: SLF001 - asyncio's own word for libraries
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Close a loop of our own, and what lives on it."""
     if _loop_runs_here():  # where another loop runs, ours cannot
-        closer = threading.Thread(target=_close, args=(loop,), name="llm_net-closer")
+        closer = threading.Thread(target=close_loop, args=(loop,), name="llm_net-closer")
         closer.start()
         closer.join()
         return

@@ -4,6 +4,7 @@ Floor 0. Knows nothing else of the package.
 
     LLMNetError
     ├── UsageError                the developer: the call itself is wrong
+    │   └── NonDeterminismError   in a deterministic run, something that no seed decides
     ├── DeliveryError             a message did not get its answer
     │   ├── HandlerError          the receiver's handler raised (see __cause__)
     │   │   └── NoHandler         the receiver has no handler for it
@@ -45,6 +46,7 @@ __all__ = [
     "ModelError",
     "ModelSetupError",
     "NoHandler",
+    "NonDeterminismError",
     "ProtocolError",
     "UnknownAgent",
     "UnscriptedCall",
@@ -74,6 +76,10 @@ class LLMNetError(Exception):
 
 class UsageError(LLMNetError):
     """A call that can never work as written: the developer must change it."""
+
+
+class NonDeterminismError(UsageError):
+    """In a deterministic run a handler reached for what no seed decides: a clock, a socket, luck."""
 
 
 class DeliveryError(LLMNetError):

@@ -10,10 +10,12 @@ from functools import partial
 import pykka
 
 from llm_net.cell import Cell
+from llm_net.deterministic import Deterministic
 from llm_net.errors import UsageError
 from llm_net.node import TOPOLOGY, Node
 from llm_net.ref import AgentRef
 from llm_net.runtime import Runtime
+from llm_net.scheduled_cell import ScheduledCell
 from llm_net.scope import Scope
 from llm_net.topology import NetworkNode
 
@@ -63,6 +65,7 @@ def join_live(node: Node, above: NetworkNode) -> None:
 def _cells(node: Node, runtime: Runtime, parent: Cell | None, home: Scope) -> list[Cell]:
     """Cells for this node and all below it; nothing is changed yet."""
     cells: list[Cell] = []
+    kind = ScheduledCell if isinstance(runtime, Deterministic) else Cell
     stack: list[tuple[Node, Cell | None]] = [(node, parent)]
     while stack:
         current, above = stack.pop()
@@ -75,7 +78,7 @@ def _cells(node: Node, runtime: Runtime, parent: Cell | None, home: Scope) -> li
             raise UsageError(msg)
         if isinstance(current, NetworkNode):
             current.check_entry()
-        cell = Cell(current, runtime, above, home)
+        cell = kind(current, runtime, above, home)
         cell.ref = AgentRef(cell)
         cell.keep_start()
         cells.append(cell)

@@ -347,7 +347,7 @@ class GenNetwork(GenAgent):
             running.run(progress=progress)
         finally:
             running.finish()
-        return Run.of(running.scope)
+        return Run.of(running)
 
     async def arun(
         self,
@@ -367,7 +367,7 @@ class GenNetwork(GenAgent):
             await running.arun(progress=progress)
         finally:
             await running.afinish()
-        return Run.of(running.scope)
+        return Run.of(running)
 
     def stream(
         self,

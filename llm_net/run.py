@@ -52,15 +52,16 @@ class Run:
     conversation: Conversation = field(repr=False)
 
     @classmethod
-    def of(cls, scope: Scope) -> Run:
-        """What a scope has to report, now that its run is over."""
+    def of(cls, running: Running) -> Run:
+        """What a run has to report, now that it is over."""
+        scope = running.scope
         return cls(
             outputs=tuple(scope.outputs),
             dead_letters=tuple(scope.dead_letters),
             failures=tuple(scope.failures),
             statistics=scope.statistics(),
             ended=scope.ended or "idle",
-            trace=None,
+            trace=running.trace,
             loop=scope.loop,
             conversation=tuple(scope.record or ()),
         )
@@ -193,4 +194,4 @@ def _result(running: Running) -> Run:
     if not (running.scope.past or running.over):
         msg = "The run is not over: iterate to the end, or close() the stream."
         raise UsageError(msg)
-    return Run.of(running.scope)
+    return Run.of(running)

@@ -84,7 +84,7 @@ def run_in_task(  # noqa: PLR0917 - called for every awaited message, and keywor
     engine: Engine,
 ) -> None:
     """Run an async call on the engine's loop; the turn can be cancelled by its task."""
-    task = _start(_drive(call, given, turn, item, over), engine.loop)
+    task = _start(_drive(call, given, turn, item, over), engine)
     if task.done():
         return
     engine.held += 1
@@ -98,21 +98,11 @@ def run_in_task(  # noqa: PLR0917 - called for every awaited message, and keywor
     task.add_done_callback(ended)
 
 
-if sys.version_info >= (3, 12):
-
-    def _start(
-        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None
-    ) -> asyncio.Task[None]:
-        # Started eagerly, a handler that does not wait costs no round of the loop. One name for
-        # all: to make one for each costs as much as an await.
-        return asyncio.Task(coroutine, loop=loop, name="llm_net turn", eager_start=True)
-
-else:
-
-    def _start(
-        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None
-    ) -> asyncio.Task[None]:
-        return asyncio.Task(coroutine, loop=loop, name="llm_net turn")
+def _start(coroutine: Coroutine[Any, Any, None], engine: Engine) -> asyncio.Task[None]:
+    # One name for all: to make one for each costs as much as an await.
+    if sys.version_info >= (3, 12) and engine.eager:
+        return asyncio.Task(coroutine, loop=engine.loop, name="llm_net turn", eager_start=True)
+    return asyncio.Task(coroutine, loop=engine.loop, name="llm_net turn")
 
 
 async def _drive(
@@ -140,7 +130,7 @@ async def _drive(
         else:
             give_all(turn, value, item)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this turn only
-        raised = error
+        raised = turn.broken or error
     over(turn, raised)
 
 
@@ -180,6 +170,7 @@ def run_on_thread(  # noqa: PLR0917 - as run_in_task
                     value.close()
                     return
                 give(each)
+                engine.pass_on()
         elif value is not None:
             _refuse_unawaited(value)
             give(value)

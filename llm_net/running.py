@@ -70,6 +70,11 @@ class Running:
         """Whether nothing more will come of it."""
         return self._begun and (self.scope.quiet or self.scope.ended is not None)
 
+    @property
+    def trace(self) -> str | None:
+        """The last link of the trace, where the runtime keeps one."""
+        return None if self._runtime is None else self._runtime.trace
+
     def stir(self) -> None:
         """Let whoever waits look again."""
         self._changed()

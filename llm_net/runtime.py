@@ -86,7 +86,7 @@ class Runtime:
         if not isinstance(thread_limit, int) or thread_limit < 1:
             msg = f"thread_limit={thread_limit!r} would forget every message: give 1 or more."
             raise UsageError(msg)
-        self.engine = Engine(host)
+        self.engine = self._make_engine(host)
         self.ask_timeout = ask_timeout
         self.thread_limit = thread_limit
         self.seed = seed
@@ -100,6 +100,19 @@ class Runtime:
         self._scopes: dict[Scope, None] = {}
         self._roots: dict[Any, None] = {}
         self._lock = threading.Lock()
+
+    def _make_engine(self, host: Host) -> Engine:
+        return Engine(host)
+
+    @property
+    def trace(self) -> str | None:
+        """The last link of the trace of a deterministic runtime; others keep none."""
+        return None
+
+    @property
+    def roots(self) -> tuple[Any, ...]:
+        """The cells of the agents that were started here by themselves."""
+        return tuple(self._roots)
 
     @property
     def host(self) -> Host:

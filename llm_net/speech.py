@@ -11,6 +11,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from llm_net.context import AUTHOR
 from llm_net.errors import is_interrupt
 from llm_net.mailbox import Envelope, Letter, Reason, Sink
 from llm_net.message import Message, Method, snake_case
@@ -164,10 +165,12 @@ def emit(cell: Cell, event: str, what: Message | str) -> None:
     if route.cells is None:
         _emit_along(cell, route, turn, message)
     else:
-        _spread(cell, route.cells, _caused(cell, turn, message))
+        _spread(cell, route.cells, _caused(cell, turn, message), turn)
 
 
-def _spread(cell: Cell, cells: tuple[Cell, ...], envelope: Envelope) -> None:
+def _spread(
+    cell: Cell, cells: tuple[Cell, ...], envelope: Envelope, turn: Turn | None
+) -> None:
     """Put a message into many mailboxes of this runtime, as `put` would into each."""
     cell.sent += len(cells)
     scope = envelope.scope
@@ -175,7 +178,7 @@ def _spread(cell: Cell, cells: tuple[Cell, ...], envelope: Envelope) -> None:
         scope.tap(envelope.message)
     if scope.careful:
         for receiver in cells:
-            receiver.put(envelope)
+            receiver.put(envelope, cell, turn)
         return
     engine = cell.engine
     ready = engine.ready
@@ -185,7 +188,7 @@ def _spread(cell: Cell, cells: tuple[Cell, ...], envelope: Envelope) -> None:
             scope.sent += count
             scope.open += count
             count = 0
-            receiver.put(envelope)
+            receiver.put(envelope, cell, turn)
             continue
         count += 1
         receiver.mail.append(envelope)
@@ -219,7 +222,7 @@ def _emit_along(cell: Cell, route: Route, turn: Turn | None, message: Message) -
         if receivers:
             cell.sent += len(receivers)
             for receiver in receivers:
-                receiver.put(envelope)
+                receiver.put(envelope, cell, turn)
         else:
             cell.sent += 1
             cell.runtime.bury(envelope, leg.node.why_closed, leg.node.path, counted=False)
@@ -323,8 +326,15 @@ def _in_order(cell: Cell, call: Callable[..., None], *arguments: Any) -> None:
         return
 
     def unless_abandoned() -> None:
-        if turn is None or not turn.abandoned:
+        if turn is None:
             call(turn, *arguments)
+        elif not turn.abandoned:
+            before = AUTHOR.get()
+            AUTHOR.set(turn)
+            try:
+                call(turn, *arguments)
+            finally:
+                AUTHOR.set(before)
 
     cell.engine.post(unless_abandoned)
 
@@ -417,7 +427,7 @@ def accept(
         sink.expect(count)
         sink.targets = doors
     for door in doors:
-        door.put(envelope)
+        door.put(envelope, sender, turn)
     if not doors:
         runtime.bury(envelope, node.why_closed, node.path, counted=False)
 

@@ -39,6 +39,7 @@ class Turn:
         threaded: Whether the handler runs on a thread, so that nothing can interrupt it.
         waits: What the turn waits for, in the order in which it began to.
         abandoned: Whether its results are wanted no more.
+        broken: Why it was broken off, if it was.
         detached: Whether its run goes on without it: it runs on a thread, and nobody waits for it.
     """
 
@@ -47,6 +48,7 @@ class Turn:
     threaded: bool = False
     abandoned: bool = False
     detached: bool = False
+    broken: BaseException | None = None
     waits: Mapping[Any, None] = _NOTHING
 
     def __init__(self, cell: Cell, envelope: Envelope | None, scope: Scope) -> None:
@@ -54,6 +56,12 @@ class Turn:
         self.runtime: Runtime = cell.runtime
         self.envelope = envelope
         self.scope = scope
+
+    def break_off(self, error: BaseException) -> None:
+        """Let an async handler end with this error, where it waits now."""
+        self.broken = error
+        if self.task is not None:
+            self.task.cancel()
 
     def wait_for(self, something: Any) -> None:
         """Note that the turn goes on only when this is done."""

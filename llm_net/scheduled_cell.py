@@ -1,0 +1,188 @@
+"""The cell under a deterministic runtime: which of its messages comes next is not its own decision.
+
+Floor 2. Messages from one sender arrive in the order sent, and nothing else is promised; so the
+mail stands in lanes, one for each sender, and the head of each lane that may be handled now is an
+option of the schedule.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from llm_net.cell import Cell
+from llm_net.mailbox import Envelope
+from llm_net.turn import Turn
+
+__all__ = ["ScheduledCell"]
+
+
+class Lane:
+    """What one sender has sent to one agent; an option while its head may be handled.
+
+    Attributes:
+        sender: The sender's path; empty for the world outside.
+        queue: The messages, each with its number in the order of arrival at the agent.
+        offered: Whether it is among the options.
+    """
+
+    __slots__ = ("_cell", "offered", "queue", "sender")
+
+    def __init__(self, cell: ScheduledCell, sender: str) -> None:
+        self._cell = cell
+        self.sender = sender
+        self.queue: deque[tuple[int, Envelope]] = deque()
+        self.offered = False
+
+    @property
+    def key(self) -> str:
+        """Its name, equal in every run."""
+        return f"{self.sender}>{self._cell.node.path}"
+
+    @property
+    def receiver(self) -> str:
+        """The path of the agent whose mail it is."""
+        return self._cell.node.path
+
+    def serve(self) -> bool:
+        """Let the agent handle the head."""
+        self.offered = False
+        if self.queue:
+            self._cell.serve_lane(self)
+        return True
+
+
+class Lanes:
+    """A mailbox of lanes."""
+
+    def __init__(self, cell: ScheduledCell) -> None:
+        self._cell = cell
+        self._lanes: dict[str, Lane] = {}
+        self._count = 0
+        self._numbers = 0
+        self._front = 0
+        self._last: Lane | None = None
+        self.source = ""
+        """The path of whoever sends what is taken in next."""
+        self.next: Lane | None = None
+        """The lane whose head is asked for; without one, the oldest message is."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def all(self) -> list[Lane]:
+        """The lanes with mail."""
+        return [lane for lane in self._lanes.values() if lane.queue]
+
+    def append(self, envelope: Envelope) -> None:
+        """Take a message in."""
+        sender = self.source
+        lane = self._lanes.get(sender)
+        if lane is None:
+            lane = self._lanes[sender] = Lane(self._cell, sender)
+        self._numbers += 1
+        lane.queue.append((self._numbers, envelope))
+        self._count += 1
+
+    def appendleft(self, envelope: Envelope) -> None:
+        """Take the message back that was given last."""
+        assert self._last is not None
+        self._front -= 1
+        self._last.queue.appendleft((self._front, envelope))
+        self._count += 1
+
+    def popleft(self) -> Envelope:
+        """The head of the lane that is next, or the oldest message."""
+        lane = self.next or min(self.all(), key=lambda lane: lane.queue[0][0])
+        self._last = lane
+        self._count -= 1
+        _, envelope = lane.queue.popleft()
+        if not lane.queue:
+            del self._lanes[lane.sender]
+            if lane.offered:
+                self._cell.withdraw(lane)
+        return envelope
+
+
+class ScheduledCell(Cell):
+    """Hosts one agent, and handles what the schedule says."""
+
+    quantum = 1
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._mail = Lanes(self)
+        self.mail = self._mail
+        self.careful = True
+        self.scheduled = True
+        """Never put among the ready by itself: it offers what it could do."""
+        self._offered = False
+
+    @property
+    def key(self) -> str:
+        """The name of the option to go on with hooks, or to stop."""
+        return f"life {self.node.path}"
+
+    @property
+    def receiver(self) -> str:
+        """The path of the agent."""
+        return self.node.path
+
+    def put(
+        self, envelope: Envelope, sender: Cell | None = None, turn: Turn | None = None
+    ) -> None:
+        """Accept a message, or let it die."""
+        # Who really sends: a message that is passed on may name another.
+        self._mail.source = "" if sender is None else sender.node.path
+        super().put(envelope, sender, turn)
+        self._offer()
+
+    def serve(self) -> bool:
+        """Begin the hooks that wait; end, if it is time."""
+        self._offered = False
+        self._begin_hooks()
+        self._look_after()
+        self._offer()
+        return True
+
+    def serve_lane(self, lane: Lane) -> None:
+        """Handle the head of a lane."""
+        self._mail.next = lane
+        try:
+            super().serve()
+        finally:
+            self._mail.next = None
+            self.scheduled = True
+            self._offer()
+
+    def _turn_over(self, turn: Turn, raised: BaseException | None) -> None:
+        super()._turn_over(turn, raised)
+        self._schedule()
+
+    def _requeue(self) -> None:
+        """The lanes that have mail are offered."""
+
+    def _schedule(self) -> None:
+        self._offer()
+        if self.engine.loop is None:
+            self.serve()
+        elif (self._hooks or self.stopping is not None) and not self._offered:
+            self._offered = True
+            self.engine.ready.append(self)
+
+    def _offer(self) -> None:
+        """Let the options be what this agent could do now."""
+        ready: Any = self.engine.ready
+        room = self.turns < self.limit and not self._holding and not self._hooks
+        for lane in self._mail.all():
+            if room and not lane.offered:
+                lane.offered = True
+                ready.append(lane)
+            elif lane.offered and not room:
+                self.withdraw(lane)
+
+    def withdraw(self, lane: Lane) -> None:
+        """Take a lane off the options."""
+        lane.offered = False
+        ready: Any = self.engine.ready
+        ready.remove(lane)
