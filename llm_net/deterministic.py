@@ -247,6 +247,11 @@ class Scheduler(Engine):
         self._start = self.clock()
         super().close()
 
+    @property
+    def still(self) -> bool:
+        """Whether nothing moves while the calling thread looks; a thread of ours has the turn."""
+        return super().still or threading.get_ident() in self.crew
+
     def call_later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         """Make this call in so many virtual seconds; by the owner."""
         if self.loop is None:

@@ -174,14 +174,14 @@ class Engine:
         return self.loop is None
 
     @property
-    def unattended(self) -> bool:
-        """Whether nobody drives the engine at this moment, so that nothing moves."""
-        return self.thread is None
-
-    @property
     def owned(self) -> bool:
         """Whether the calling thread is the owner's."""
         return threading.get_ident() == self.thread
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing moves while the calling thread looks."""
+        return self.owned or self.loop is None or self.thread is None
 
     def post(self, call: Callable[[], None]) -> None:
         """Have the owner make this call, after those posted before; from any thread."""

@@ -134,7 +134,7 @@ class Runtime:
     def read(self, look: Callable[[], T]) -> T:
         """What `look` gives on the owner's thread, where nothing moves meanwhile."""
         engine = self.engine
-        if engine.owned or engine.loop is None or engine.unattended:
+        if engine.still:
             return look()
         seen: list[T] = []
         event = threading.Event()

@@ -47,8 +47,7 @@ class Lane:
     def serve(self) -> bool:
         """Let the agent handle the head."""
         self.offered = False
-        if self.queue:
-            self._cell.serve_lane(self)
+        self._cell.serve_lane(self)
         return True
 
 
@@ -58,6 +57,8 @@ class Lanes:
     def __init__(self, cell: ScheduledCell) -> None:
         self._cell = cell
         self._lanes: dict[str, Lane] = {}
+        self._names: dict[str, deque[int]] = {}
+        """The numbers of the messages that bear each sender's name."""
         self._count = 0
         self._numbers = 0
         self._front = 0
@@ -71,8 +72,17 @@ class Lanes:
         return self._count
 
     def all(self) -> list[Lane]:
-        """The lanes with mail."""
-        return [lane for lane in self._lanes.values() if lane.queue]
+        """The lanes, each with mail."""
+        return list(self._lanes.values())
+
+    def free(self, lane: Lane) -> bool:
+        """Whether nothing older bears the same name as the lane's head.
+
+        Those who speak for a network bear its name, and a message that is passed on that of another
+        agent; to the receiver they are one sender.
+        """
+        number, envelope = lane.queue[0]
+        return self._names[_name(envelope)][0] == number
 
     def append(self, envelope: Envelope) -> None:
         """Take a message in."""
@@ -82,6 +92,7 @@ class Lanes:
             lane = self._lanes[sender] = Lane(self._cell, sender)
         self._numbers += 1
         lane.queue.append((self._numbers, envelope))
+        self._names.setdefault(_name(envelope), deque()).append(self._numbers)
         self._count += 1
 
     def appendleft(self, envelope: Envelope) -> None:
@@ -89,6 +100,8 @@ class Lanes:
         assert self._last is not None
         self._front -= 1
         self._last.queue.appendleft((self._front, envelope))
+        self._lanes[self._last.sender] = self._last
+        self._names.setdefault(_name(envelope), deque()).appendleft(self._front)
         self._count += 1
 
     def popleft(self) -> Envelope:
@@ -97,11 +110,21 @@ class Lanes:
         self._last = lane
         self._count -= 1
         _, envelope = lane.queue.popleft()
+        name = _name(envelope)
+        numbers = self._names[name]
+        numbers.popleft()
+        if not numbers:
+            del self._names[name]
         if not lane.queue:
             del self._lanes[lane.sender]
             if lane.offered:
                 self._cell.withdraw(lane)
         return envelope
+
+
+def _name(envelope: Envelope) -> str:
+    sender = envelope.message.sender
+    return "" if sender is None else sender.path
 
 
 class ScheduledCell(Cell):
@@ -175,7 +198,7 @@ class ScheduledCell(Cell):
         ready: Any = self.engine.ready
         room = self.turns < self.limit and not self._holding and not self._hooks
         for lane in self._mail.all():
-            if room and not lane.offered:
+            if room and not lane.offered and self._mail.free(lane):
                 lane.offered = True
                 ready.append(lane)
             elif lane.offered and not room:
