@@ -225,7 +225,8 @@ class Scheduler(Engine):
 
     def clock(self) -> float:
         """Virtual seconds since the first start."""
-        return self._start if self.loop is None else self._virtual.time()
+        loop = self.loop
+        return self._start if loop is None else loop.time()
 
     @property
     def _virtual(self) -> VirtualLoop:

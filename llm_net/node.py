@@ -176,14 +176,17 @@ class Node:
     @property
     def path(self) -> str:
         """From the outermost network's name downwards."""
-        return "/".join(reversed([node.name for node in self.upwards()]))
+        return self.address.path
 
     @property
     def address(self) -> Address:
         """The address that its messages bear."""
-        if self._place is None:
-            self._place = Address(self.path, self)
-        return self._place
+        place = self._place
+        if place is None:
+            with TOPOLOGY:  # or a path that was read before a move would be kept after it
+                path = "/".join(reversed([node.name for node in self.upwards()]))
+                place = self._place = Address(path, self)
+        return place
 
     @property
     def ref(self) -> AgentRef:

@@ -195,6 +195,8 @@ class ScheduledCell(Cell):
 
     def _offer(self) -> None:
         """Let the options be what this agent could do now."""
+        if not self._mail:
+            return
         ready: Any = self.engine.ready
         room = self.turns < self.limit and not self._holding and not self._hooks
         for lane in self._mail.all():
