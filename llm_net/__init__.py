@@ -25,7 +25,7 @@ from llm_net.errors import (
 from llm_net.instrument import Instrument
 from llm_net.llm.model import Completion, Request, ToolCall, Usage
 from llm_net.llm.module_llm import ModuleLLM
-from llm_net.mailbox import DeadLetter, Envelope
+from llm_net.mailbox import DeadLetter, Envelope, Mailbox
 from llm_net.message import Message, Method, Role
 from llm_net.network import GenNetwork
 from llm_net.ref import AgentRef
@@ -51,6 +51,7 @@ __all__ = [
     "HandlerError",
     "Instrument",
     "LLMNetError",
+    "Mailbox",
     "MailboxFull",
     "Message",
     "Method",

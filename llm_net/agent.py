@@ -25,6 +25,7 @@ from llm_net.handlers import (
     refuse_reserved,
 )
 from llm_net.life import go_live
+from llm_net.mailbox import Mailbox
 from llm_net.message import Message, Role, snake_case
 from llm_net.node import TOPOLOGY, Cancellable, Ear, Node, Voice
 from llm_net.ref import DEFAULT, AgentRef, Default, as_message
@@ -93,6 +94,7 @@ class GenAgent(BaseModel):
         role: The role of the messages it writes.
         description: What it is for. Default: the class's docstring.
         supervision: What answers its failures; default: what its network says for its members.
+        mailbox: The bound of its mailbox; default: what its network says for its members, or none.
         blocking: Whether the sync handlers of this class may block, and so run on threads.
         concurrency: How many messages an agent of this class handles at once.
     """
@@ -107,6 +109,7 @@ class GenAgent(BaseModel):
     role: Role = Role.ASSISTANT
     description: str = ""
     supervision: Supervision | None = Field(default=None, exclude=True, repr=False)
+    mailbox: Mailbox | None = Field(default=None, exclude=True, repr=False)
 
     # A slot, which neither pydantic nor a type checker is to take for a field.
     _node: ClassVar[Node]
@@ -273,8 +276,12 @@ class GenAgent(BaseModel):
         self._voice().send(message)
 
     async def asend(self, message: Message | str) -> None:
-        """Send a message, waiting where the mailbox makes us wait; see `send`."""
-        self._voice().send(message)
+        """Send a message, and wait until a mailbox that is full has taken it; see `send`.
+
+        Raises:
+            MailboxFull: If the mailbox refuses, or a circle of full mailboxes would never move.
+        """
+        await self._voice().asend(message)
 
     def emit(self, event: str, what: Message | str) -> None:
         """Let everybody who listens to this event of ours hear a message.
@@ -292,8 +299,8 @@ class GenAgent(BaseModel):
         (self._voice() if cell is None else cell).emit(event, what)
 
     async def aemit(self, event: str, what: Message | str) -> None:
-        """Emit, waiting where a mailbox makes us wait; see `emit`."""
-        self._voice().emit(event, what)
+        """Emit, and wait until all mailboxes that are full have taken it; see `emit` and `asend`."""
+        await self._voice().aemit(event, what)
 
     def ask(
         self,

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_net.asks import Ask, Stream
+from llm_net.circles import circle_of
 from llm_net.errors import AskCycle, AskTimeout, UsageError
 from llm_net.speech import accept
 from llm_net.turn import Turn, current_turn
@@ -134,31 +135,14 @@ def _refuse_circle(cell: Cell, ask: Ask | Stream) -> None:
     Raises:
         AskCycle: Names the agents in the circle.
     """
-    if cell.limit > 1:
-        return
-    circle = _circle(cell, ask, (cell,))
+    circle = circle_of(cell, ask)
     if circle is not None:
-        paths = tuple(each.node.path for each in circle)
         msg = (
-            f"The ask would never be answered: {' asks '.join(map(repr, paths))}, and each of "
-            "them serves one message at a time. Send a message instead of asking, or set "
+            f"The ask would never be answered: {' waits for '.join(map(repr, circle))}, and each "
+            "of them serves one message at a time. Send a message instead of asking, or set "
             "`concurrency` on one of the classes."
         )
-        raise AskCycle(msg, circle=paths)
-
-
-def _circle(asker: Cell, ask: Ask | Stream, trail: tuple[Cell, ...]) -> tuple[Cell, ...] | None:
-    for cell in ask.targets:
-        if cell is asker:
-            return (*trail, asker)
-        if cell in trail or cell.limit > 1:
-            continue
-        for turn in cell.open:
-            for waiting in turn.waits:
-                found = _circle(asker, waiting, (*trail, cell))
-                if found is not None:
-                    return found
-    return None
+        raise AskCycle(msg, circle=circle)
 
 
 def limit(engine: Engine, ask: Ask, message: Message, node: Node, timeout: float | None) -> None:

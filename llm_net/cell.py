@@ -18,10 +18,12 @@ from typing import Any, Protocol
 import pykka
 
 from llm_net import speech
+from llm_net.admission import Admission, full
 from llm_net.asking import aask_from, ask_from
-from llm_net.errors import AgentStopped, HandlerError, is_interrupt
+from llm_net.circles import circle_of
+from llm_net.errors import AgentStopped, HandlerError, MailboxFull, is_interrupt
 from llm_net.handlers import Handler, Place, is_async
-from llm_net.mailbox import Envelope, Reason, Sink
+from llm_net.mailbox import Envelope, Mailbox, Reason, Sink
 from llm_net.message import Message, Method
 from llm_net.node import Node
 from llm_net.recovery import RESUME, Snapshot, apply, keeps_start, recover
@@ -105,7 +107,11 @@ class Cell(pykka.Actor):
         self.failures = 0
         self.restarts = 0
 
-        self.careful = bool(runtime.instruments)
+        self.bound: Mailbox | None = node.mailbox
+        self.capacity = 0 if self.bound is None else self.bound.capacity or 0
+        self.line: deque[Admission] = deque()
+        """Messages that wait for room in the mailbox."""
+        self.careful = bool(runtime.instruments) or self.bound is not None
         """Whether more is to be done with a message than to queue it: it stops, or is watched."""
         self.routes: dict[str, Route] = {}
         """The compiled routes of its events, as of the runtime's `version`."""
@@ -164,15 +170,15 @@ class Cell(pykka.Actor):
             stack.extend(reversed(cell.children))
 
     def queued(self) -> int:
-        """How many messages wait in the mailbox."""
-        return len(self.mail)
+        """How many messages wait in the mailbox, and in line before it."""
+        return len(self.mail) + len(self.line)
 
     def statistics(self) -> Statistics:
         """The counts of this agent alone."""
         return Statistics(
             sent=self.sent,
             delivered=self.delivered,
-            queued=len(self.mail),
+            queued=self.queued(),
             dead=self.dead,
             failures=self.failures,
             restarts=self.restarts,
@@ -213,6 +219,8 @@ class Cell(pykka.Actor):
 
     send = speech.send
     emit = speech.emit
+    asend = speech.asend
+    aemit = speech.aemit
 
     def ask(self, receiver: Any, message: Message, timeout: float | None) -> Message | None:
         """Ask from a handler on a thread, and block it until the reply."""
@@ -229,36 +237,36 @@ class Cell(pykka.Actor):
     # -- the mailbox
 
     def put(
-        self,
-        envelope: Envelope,
-        sender: Cell | None = None,  # noqa: ARG002 - some cells look
-        turn: Turn | None = None,  # noqa: ARG002
-    ) -> None:
+        self, envelope: Envelope, sender: Cell | None = None, turn: Turn | None = None
+    ) -> Admission | MailboxFull | None:
         """Accept a message, or let it die.
 
         Args:
             envelope: The message.
             sender: Who sends it; None from outside.
             turn: The turn in which it is sent, if in one.
+
+        Returns:
+            An admission, if the mailbox is full and it waits there; an error, if it is refused.
         """
         scope = envelope.scope
         scope.sent += 1
-        careful = self.careful or scope.careful
-        if careful and not self._admits(envelope):
-            return
+        if self.careful or scope.careful:
+            return self._put_carefully(envelope, sender, turn)
         scope.open += 1
         self.mail.append(envelope)
-        if careful:
-            self._accepted(envelope)
         if not self.scheduled and self.turns < self.limit:
             self.scheduled = True
             engine = self.engine
             engine.ready.append(self)
             if not engine.awake:
                 engine.wake()
+        return None
 
-    def _admits(self, envelope: Envelope) -> bool:
-        """Look at a message that is about to be queued; False if its end is settled here."""
+    def _put_carefully(
+        self, envelope: Envelope, sender: Cell | None, turn: Turn | None
+    ) -> Admission | MailboxFull | None:
+        """Accept a message where there are limits, bounds, or somebody looks on."""
         scope = envelope.scope
         if (
             self.stopping is not None
@@ -267,16 +275,99 @@ class Cell(pykka.Actor):
         ):
             self.dead += 1
             self.runtime.bury(envelope, scope.reason, self.node.path)
-            return False
-        return True
+            return None
+        if self.bound is not None and (self.line or len(self.mail) >= self.capacity):
+            if self.bound.overflow == "drop_oldest":
+                self._bury(self.mail.popleft(), Reason.OVERFLOW)
+            else:
+                return self._overflow(self.bound, envelope, sender, turn)
+        scope.open += 1
+        self._take_in(envelope, sender)
+        return None
 
-    def _accepted(self, envelope: Envelope) -> None:
-        """A message is queued where somebody looks on."""
+    def _take_in(self, envelope: Envelope, sender: Cell | None) -> None:  # noqa: ARG002 - some look
+        """Queue a message; it is counted already."""
+        self.mail.append(envelope)
         scope = envelope.scope
         if scope.record is not None:
             scope.note(envelope.message, self.node.address)
         if self.runtime.instruments:
             self.runtime.observe("send", envelope, self.node.path)
+        if not self.scheduled and self.turns < self.limit:
+            self._schedule()
+
+    # -- a full mailbox
+
+    def _overflow(
+        self, bound: Mailbox, envelope: Envelope, sender: Cell | None, turn: Turn | None
+    ) -> Admission | MailboxFull | None:
+        """Deal with a message for which there is no room."""
+        path = self.node.path
+        error: MailboxFull | None = None
+        if bound.overflow == "wait":
+            # An ask waits for its answer anyhow; the rest of its turn is not to wait twice.
+            waits = None if envelope.sink is not None else turn
+            admission = Admission(self, envelope, sender, waits)
+            circle = None if waits is None else circle_of(waits.cell, admission)
+            if circle is None:
+                envelope.scope.open += 1
+                self.line.append(admission)
+                if waits is not None:
+                    waits.wait_for(admission)
+                return admission
+            error = full(path, self.capacity, circle)
+        elif bound.overflow == "fail":
+            error = full(path, self.capacity)
+        self.dead += 1
+        self.runtime.bury(envelope, Reason.OVERFLOW, path)
+        return None if envelope.sink is not None else error
+
+    def _let_in(self) -> None:
+        """There is room again: take in who waits in line."""
+        while self.line and len(self.mail) < self.capacity:
+            admission = self.line.popleft()
+            self._take_in(admission.envelope, admission.sender)
+            admission.settle()
+
+    def _turn_away(self, reason: str, scope: Scope | None = None) -> None:
+        """Let those in line die: all, or those of a scope."""
+        for admission in list(self.line):
+            if scope is None or admission.envelope.scope is scope:
+                self.line.remove(admission)
+                self._bury(admission.envelope, reason)
+                admission.settle()
+
+    def withdraw(self, admission: Admission) -> None:
+        """Let one in line die, for whoever sends it waits no longer."""
+        if admission in self.line:
+            self.line.remove(admission)
+            self._bury(admission.envelope, Reason.OVERFLOW)
+            admission.settle()
+
+    def taken_in(self, turn: Turn) -> None:
+        """A message that a turn sent has found room; the turn may be over with that."""
+        if turn.ending and not turn.waits:
+            self._turn_over(turn, turn.raised)
+
+    def _linger(self, turn: Turn, raised: BaseException | None) -> bool:
+        """Whether a turn cannot end yet, because a message of it waits at a full mailbox."""
+        waiting = [each for each in turn.waits if isinstance(each, Admission)]
+        if not waiting or turn.abandoned:
+            return False
+        if turn is self._desk:
+            # The desk is needed: the turn goes on without it.
+            lasting = Turn(self, turn.envelope, turn.scope)
+            for admission in waiting:
+                turn.waits_no_more(admission)
+                admission.turn = lasting
+                lasting.wait_for(admission)
+            turn.cell = None
+            self.open[lasting] = None
+            self.turns += 1
+            turn = lasting
+        turn.ending = True
+        turn.raised = raised
+        return True
 
     def discard(self, scope: Scope) -> None:
         """Drop what an ended scope left here, and cancel its turns and timers."""
@@ -287,6 +378,8 @@ class Cell(pykka.Actor):
                 self._bury(envelope, scope.reason)
             else:
                 self.mail.append(envelope)
+        self._turn_away(scope.reason, scope)
+        self._let_in()
         for timer in list(self.timers):
             if timer.turn.scope is scope:
                 timer.end()
@@ -396,6 +489,8 @@ class Cell(pykka.Actor):
 
     def _handler(self, envelope: Envelope) -> Handler | None:
         """Who takes a message; None if its end is settled here."""
+        if self.line:
+            self._let_in()
         message = envelope.message
         handler = self.table.get(message.method)
         if handler is None or (
@@ -458,7 +553,7 @@ class Cell(pykka.Actor):
                 scope.changed()
             if self.mail and not self.scheduled:
                 self._schedule()
-        else:
+        elif not turn.waits or not self._linger(turn, raised):
             self._settle(turn, envelope, raised)
 
     def _settle(self, turn: Turn, envelope: Envelope, raised: BaseException | None) -> None:
@@ -540,7 +635,9 @@ class Cell(pykka.Actor):
         turn.abandoned = True
         for ask in list(turn.waits):
             ask.give_up(AgentStopped(f"The agent {self.node.path!r} was stopped while it asked."))
-        if turn.task is not None:
+        if turn.ending:
+            self._turn_over(turn, turn.raised)  # its handler has returned already
+        elif turn.task is not None:
             turn.task.cancel()
 
     # -- life
@@ -589,6 +686,7 @@ class Cell(pykka.Actor):
         self.careful = True
         while self.mail:
             self._bury(self.mail.popleft(), reason)
+        self._turn_away(reason)
         self.abandon_turns()
         for child in list(self.children):
             child.stop_now(reason)
@@ -604,6 +702,7 @@ class Cell(pykka.Actor):
         self.stopped = True
         while self.mail:
             self._bury(self.mail.popleft(), Reason.STOPPED)
+        self._turn_away(Reason.STOPPED)
         for timer in list(self.timers):
             timer.end()
         self.node.cell = None

@@ -113,7 +113,15 @@ class UnknownAgent(DeliveryError, KeyError):
 
 
 class MailboxFull(DeliveryError):
-    """The receiver's mailbox is full, and its policy is to refuse."""
+    """The receiver's mailbox is full, and its policy is to refuse, or waiting would not help.
+
+    Attributes:
+        circle: The paths of the agents that wait for each other, if they do, else empty.
+    """
+
+    def __init__(self, text: str, *, circle: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.circle = circle
 
 
 class AskTimeout(DeliveryError, TimeoutError):

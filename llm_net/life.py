@@ -90,6 +90,8 @@ def _settle(cells: list[Cell]) -> None:
     for cell in cells:
         cell.node.cell = cell
         cell.node.last_ref = cell.ref
+        if cell.bound is not None:
+            cell.runtime.bounded = True
         if cell.runtime.seed is not None:
             cell.node.random = None  # what was drawn before is not to change what the seed gives
     cells[0].runtime.version += 1

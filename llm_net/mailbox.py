@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from llm_net.errors import UsageError
 
 if TYPE_CHECKING:
     from llm_net.address import Address
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from llm_net.message import Message
     from llm_net.scope import Scope
 
-__all__ = ["DeadLetter", "Envelope", "Letter", "Reason", "Sink"]
+__all__ = ["DeadLetter", "Envelope", "Letter", "Mailbox", "Overflow", "Reason", "Sink"]
 
 
 class Reason(StrEnum):
@@ -29,6 +31,35 @@ class Reason(StrEnum):
     OVERFLOW = "overflow"
     LOSS = "loss"
     POISON = "poison"
+
+
+Overflow = Literal["wait", "fail", "drop_oldest", "drop_newest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mailbox:
+    """How many messages an agent's mailbox holds, and what becomes of more.
+
+    Attributes:
+        capacity: Messages that wait for their turn at most; None is no bound.
+        overflow: What becomes of one more. `wait`: whoever sends it waits (`asend`, `aemit` and
+            `atell` await; the plain words block on a thread, and on an event loop the sender's turn
+            does not end before the message is taken). `fail`: whoever sends it gets `MailboxFull`.
+            `drop_oldest`, `drop_newest`: one becomes a dead letter (`overflow`), as does what
+            `fail` refuses.
+    """
+
+    capacity: int | None = None
+    overflow: Overflow = "wait"
+
+    def __post_init__(self) -> None:
+        most = self.capacity
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            msg = f"capacity={most!r} is no size of a mailbox: give 1 or more messages, or None."
+            raise UsageError(msg)
+        if self.overflow not in get_args(Overflow):
+            msg = f"overflow={self.overflow!r} is not one of {', '.join(get_args(Overflow))}."
+            raise UsageError(msg)
 
 
 class Sink(Protocol):

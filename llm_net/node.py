@@ -22,6 +22,7 @@ from llm_net.routing import Filter, Leg, Listener, Route
 if TYPE_CHECKING:
     from llm_net.cell import Cell
     from llm_net.handlers import Behaviour
+    from llm_net.mailbox import Mailbox
     from llm_net.message import Message
     from llm_net.ref import AgentRef
     from llm_net.supervision import Supervision
@@ -51,12 +52,20 @@ class Cancellable(Protocol):
 class Voice(Protocol):
     """What takes the words that a handler says: its cell, or a test."""
 
-    def send(self, message: Message | str) -> None:
+    def send(self, message: Message | str) -> object:
         """Take a message to its receiver."""
         ...
 
-    def emit(self, event: str, what: Message | str) -> None:
+    async def asend(self, message: Message | str) -> None:
+        """Take a message to its receiver, and wait for room there."""
+        ...
+
+    def emit(self, event: str, what: Message | str) -> object:
         """Take an event to whoever listens."""
+        ...
+
+    async def aemit(self, event: str, what: Message | str) -> None:
+        """Take an event to whoever listens, and wait for room there."""
         ...
 
     def ask(self, receiver: Any, message: Message, timeout: float | None) -> Message | None:
@@ -224,6 +233,14 @@ class Node:
         if own is not None or self.parent is None:
             return own
         return self.parent.for_members
+
+    @property
+    def mailbox(self) -> Mailbox | None:
+        """The bound of the agent's mailbox: its own, else its network's for members."""
+        bound: Mailbox | None = self.agent.mailbox
+        if bound is None and self.parent is not None:
+            bound = self.parent.agent.mailbox
+        return None if bound is None or bound.capacity is None else bound
 
     def upwards(self) -> Iterator[Node]:
         """This node, its network's, and so on to the outermost."""

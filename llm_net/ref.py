@@ -28,7 +28,7 @@ from llm_net.handlers import Call
 from llm_net.mailbox import Letter, Reason
 from llm_net.message import Message
 from llm_net.node import Node
-from llm_net.speech import accept, within
+from llm_net.speech import Admissions, Answers, accept, and_wait, until_taken, verdict, within
 from llm_net.turn import current_turn
 
 __all__ = ["DEFAULT", "AgentRef", "AskFuture", "Default", "as_message"]
@@ -143,27 +143,57 @@ class AgentRef(pykka.ActorRef[Any]):
 
         Raises:
             AgentStopped: If the agent has stopped; the message is a dead letter, too.
+            MailboxFull: If the mailbox refuses it.
             UsageError: If it is nothing that can be sent.
         """
         if isinstance(message, (ProxyCall, ProxyGetAttr, ProxySetAttr)):
             self._call(message, None)
-            return
-        self._send(as_message(message), None)
+        else:
+            self._put(as_message(message))
+
+    def _put(self, message: Message) -> Admissions:
+        """Set a message out that nobody waits for; wait for room, if this thread may."""
+        call = self._setting_out(self._there(message), message, None)
+        engine = self._runtime.engine
+        if engine.owned:
+            return verdict(call())
+        if self._runtime.bounded:
+            and_wait(self._runtime, lambda: verdict(call()))
+        else:
+            engine.post(call)
+        return None
 
     async def atell(self, message: Message | str) -> None:
-        """Send a message, waiting where the mailbox makes us wait.
+        """Send a message, and wait until the mailbox, if it is full, has taken it.
 
         Raises:
             AgentStopped: If the agent has stopped; the message is a dead letter, too.
+            MailboxFull: If the mailbox refuses it.
             UsageError: If it is nothing that can be sent.
         """
-        self.tell(message)
+        engine = self._runtime.engine
+        if engine.owned:
+            await until_taken(self._put(as_message(message)))
+        elif self._runtime.bounded:
+            await asyncio.to_thread(self.tell, message)
+        else:
+            self.tell(message)
 
     def _send(self, message: Message, sink: Any) -> Cell:
-        """Set a message out; gives the cell it goes to."""
+        """Set a message out that somebody waits for; gives the cell it goes to."""
+        cell = self._there(message)
+        cell.engine.run(self._setting_out(cell, message, sink))
+        return cell
+
+    def _there(self, message: Message) -> Cell:
+        """The cell that a message goes to.
+
+        Raises:
+            AgentStopped: If the agent has stopped; the message is a dead letter.
+        """
         cell = self._cell
-        turn = current_turn()
         if cell is None:
+            turn = current_turn()
             here = within(turn, self._runtime)
             scope = self._runtime.world if here is None else here.scope
             lost = Letter(message, scope, 0)
@@ -171,22 +201,24 @@ class AgentRef(pykka.ActorRef[Any]):
             self._runtime.engine.run(bury)
             msg = f"The agent {self.path!r} has stopped. Start it again to speak to it."
             raise AgentStopped(msg)
-        if turn is not None and turn.cell.runtime is not cell.runtime:
+        return cell
+
+    def _setting_out(self, cell: Cell, message: Message, sink: Any) -> Callable[[], Answers]:
+        """The call, by the owner of the engine, that puts a message into the mailbox."""
+        turn = current_turn()
+        if turn is not None and turn.runtime is not cell.runtime:
             if message.sender is None:
                 message = message.filled(turn.cell.node.address, message.receiver)
             turn = None
-        sender = None if turn is None else turn.cell
-        call = partial(
+        return partial(
             accept,
             cell.node,
             message,
             turn,
-            sender=sender,
+            sender=None if turn is None else turn.cell,
             sink=sink,
             runtime=cell.runtime,
         )
-        cell.engine.run(call)
-        return cell
 
     # -- ask
 

@@ -22,6 +22,7 @@ from llm_net.errors import (
     AgentStopped,
     DeliveryError,
     LLMNetError,
+    MailboxFull,
     NoHandler,
     UsageError,
     is_number,
@@ -96,6 +97,8 @@ class Runtime:
         self.engine.context.run(AUTHOR.set, self.desk)
         self.version = 0
         """Counts the changes of edges, listeners, borders and lives: they make routes stale."""
+        self.bounded = False
+        """Whether some mailbox here has a bound, so that whoever sends may have to wait."""
         self._past = Statistics()
         self._scopes: dict[Scope, None] = {}
         self._roots: dict[Any, None] = {}
@@ -254,6 +257,13 @@ def _undelivered(letter: DeadLetter) -> LLMNetError:
             return AgentStopped(msg)
         case Reason.NO_HANDLER:
             return no_handler(message, path)
+        case Reason.OVERFLOW:
+            msg = (
+                f"The mailbox of {path!r} is full, so the message {message.id} "
+                f"({message.method!r}) was not taken. Ask less at a time, or give the agent a "
+                "larger Mailbox(capacity=…), or overflow='wait'."
+            )
+            return MailboxFull(msg)
         case _:
             msg = f"The message {message.id} to {path!r} was not delivered: {letter.reason}."
             return DeliveryError(msg)

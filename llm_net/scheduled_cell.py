@@ -151,13 +151,10 @@ class ScheduledCell(Cell):
         """The path of the agent."""
         return self.node.path
 
-    def put(
-        self, envelope: Envelope, sender: Cell | None = None, turn: Turn | None = None
-    ) -> None:
-        """Accept a message, or let it die."""
+    def _take_in(self, envelope: Envelope, sender: Cell | None) -> None:
         # Who really sends: a message that is passed on may name another.
         self._mail.source = "" if sender is None else sender.node.path
-        super().put(envelope, sender, turn)
+        super()._take_in(envelope, sender)
         self._offer()
 
     def serve(self) -> bool:

@@ -5,14 +5,16 @@ Floor 2. By the owner of the engine, but for `emit` and `send`, which any thread
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from llm_net.admission import Admission
 from llm_net.context import AUTHOR
-from llm_net.errors import is_interrupt
+from llm_net.errors import MailboxFull, is_interrupt
 from llm_net.mailbox import Envelope, Letter, Reason, Sink
 from llm_net.message import Message, Method, snake_case
 from llm_net.message import written as write_message
@@ -27,9 +29,30 @@ if TYPE_CHECKING:
     from llm_net.runtime import Runtime
     from llm_net.scope import Scope
 
-__all__ = ["accept", "address", "emit", "give_result", "send", "within", "written"]
+__all__ = [
+    "Admissions",
+    "Answers",
+    "accept",
+    "address",
+    "aemit",
+    "and_wait",
+    "asend",
+    "emit",
+    "give_result",
+    "send",
+    "until_taken",
+    "verdict",
+    "within",
+    "written",
+]
 
 RESPONSE = Method.RESPONSE.value
+
+Answers = list[Admission | MailboxFull | None]
+"""What mailboxes said to a message: one waits for room, one refuses, most have nothing to say."""
+
+Admissions = list[Admission] | None
+"""Messages that wait for room in full mailboxes; None where there is no such thing."""
 
 
 def _write(  # noqa: PLR0917 - the parts of a message
@@ -133,13 +156,17 @@ def _observe_taken(runtime: Runtime, message: Message, scope: Scope, hops: int) 
 # -- emit
 
 
-def emit(cell: Cell, event: str, what: Message | str) -> None:
-    """Emit in the current turn; any thread."""
+def emit(cell: Cell, event: str, what: Message | str) -> Admissions:
+    """Emit in the current turn; any thread.
+
+    Raises:
+        MailboxFull: If a mailbox refuses it; everybody else hears it all the same.
+    """
     if get_ident() != cell.engine.thread:
         # The route as it is now: what is unlinked before the owner comes to it still hears this.
         message = written(cell, what, event)
         _in_order(cell, partial(_emit_along, cell, cell.node.compile_route(event)), message)
-        return
+        return None
     turn = author()
     if turn is not None and turn.cell is None:
         turn = None
@@ -149,7 +176,7 @@ def emit(cell: Cell, event: str, what: Message | str) -> None:
         route = cell.route(event)
     if type(what) is str:
         if route.silent:
-            return
+            return None
         message = write_message(
             what,
             event,
@@ -163,32 +190,31 @@ def emit(cell: Cell, event: str, what: Message | str) -> None:
     else:
         message = written(cell, what, event)
     if route.cells is None:
-        _emit_along(cell, route, turn, message)
-    else:
-        _spread(cell, route.cells, _caused(cell, turn, message), turn)
+        return _emit_along(cell, route, turn, message)
+    return _spread(cell, route.cells, _caused(cell, turn, message), turn)
 
 
 def _spread(
     cell: Cell, cells: tuple[Cell, ...], envelope: Envelope, turn: Turn | None
-) -> None:
+) -> Admissions:
     """Put a message into many mailboxes of this runtime, as `put` would into each."""
     cell.sent += len(cells)
     scope = envelope.scope
     if scope.tap is not None:
         scope.tap(envelope.message)
     if scope.careful:
-        for receiver in cells:
-            receiver.put(envelope, cell, turn)
-        return
+        return verdict([receiver.put(envelope, cell, turn) for receiver in cells])
     engine = cell.engine
     ready = engine.ready
     count = 0
+    answers: Answers | None = None
     for receiver in cells:
         if receiver.careful:
             scope.sent += count
             scope.open += count
             count = 0
-            receiver.put(envelope, cell, turn)
+            answers = answers or []
+            answers.append(receiver.put(envelope, cell, turn))
             continue
         count += 1
         receiver.mail.append(envelope)
@@ -199,12 +225,14 @@ def _spread(
     scope.open += count
     if ready and not engine.awake:
         engine.wake()
+    return None if answers is None else verdict(answers)
 
 
-def _emit_along(cell: Cell, route: Route, turn: Turn | None, message: Message) -> None:
+def _emit_along(cell: Cell, route: Route, turn: Turn | None, message: Message) -> Admissions:
     """Put a message into every mailbox that hears this event, looking at each edge."""
     if route.silent:
-        return
+        return None
+    answers: Answers = []
     envelope = _caused(cell, turn, message)
     message = envelope.message
     scope = envelope.scope
@@ -221,8 +249,7 @@ def _emit_along(cell: Cell, route: Route, turn: Turn | None, message: Message) -
                 continue
         if receivers:
             cell.sent += len(receivers)
-            for receiver in receivers:
-                receiver.put(envelope, cell, turn)
+            answers.extend(receiver.put(envelope, cell, turn) for receiver in receivers)
         else:
             cell.sent += 1
             cell.runtime.bury(envelope, leg.node.why_closed, leg.node.path, counted=False)
@@ -236,6 +263,22 @@ def _emit_along(cell: Cell, route: Route, turn: Turn | None, message: Message) -
         if scope.record is not None:
             scope.note(message, None)
         _observe_taken(cell.runtime, message, scope, envelope.hops)
+    return verdict(answers)
+
+
+def verdict(answers: Iterable[Admission | MailboxFull | None]) -> Admissions:
+    """What mailboxes said to a message: who has to be waited for.
+
+    Raises:
+        MailboxFull: If one refused it.
+    """
+    waits: list[Admission] = []
+    for answer in answers:
+        if isinstance(answer, MailboxFull):
+            raise answer
+        if answer is not None:
+            waits.append(answer)
+    return waits
 
 
 def _overheard_abroad(receivers: Sequence[Cell], message: Message) -> None:
@@ -276,12 +319,15 @@ def _filter_failed(cell: Cell, turn: Turn | None, raised: BaseException) -> None
 # -- send
 
 
-def send(cell: Cell, message: Message | str) -> None:
-    """Send in the current turn; any thread."""
+def send(cell: Cell, message: Message | str) -> Admissions:
+    """Send in the current turn; any thread.
+
+    Raises:
+        MailboxFull: If the mailbox refuses it.
+    """
     message = written(cell, message, Method.STEP.value)
     if cell.engine.owned:
-        _send(cell, current_turn(), message)
-        return
+        return _send(cell, current_turn(), message)
     to = message.receiver
     if to is not None and not to.bound:
         # The receiver as it is now: a member that is removed from here on still gets this.
@@ -289,9 +335,10 @@ def send(cell: Cell, message: Message | str) -> None:
         if node is not None:
             message = message.filled(message.sender, node.address)
     _in_order(cell, partial(_send, cell), message)
+    return None
 
 
-def _send(cell: Cell, turn: Turn | None, message: Message) -> None:
+def _send(cell: Cell, turn: Turn | None, message: Message) -> Admissions:
     """Send to the receiver; without one it is the reply, or is emitted."""
     envelope = None if turn is None or turn.cell is not cell else turn.envelope
     if turn is not None and envelope is not None:
@@ -299,44 +346,111 @@ def _send(cell: Cell, turn: Turn | None, message: Message) -> None:
         bare = envelope.overheard or handled.method == RESPONSE
         if message.receiver is None or (not bare and message.reply_to_id == handled.id):
             give_result(turn, message)
-            return
-    address(cell, turn, message)
+            return None
+    return address(cell, turn, message)
 
 
-def address(cell: Cell, turn: Turn | None, message: Message) -> None:
-    """Put a message of this agent into the mailbox of its receiver."""
+def address(cell: Cell, turn: Turn | None, message: Message) -> Admissions:
+    """Put a message of this agent into the mailbox of its receiver.
+
+    Raises:
+        MailboxFull: If the mailbox refuses it.
+    """
     to = message.receiver
     node = None if to is None else to.target or cell.node.look_up(to.path)
     if isinstance(node, Node):
-        accept(node, message, turn, sender=cell)
-        return
+        return verdict(accept(node, message, turn, sender=cell))
     envelope = _caused(cell, turn, message)
     cell.sent += 1
     if envelope.scope.tap is not None:
         envelope.scope.tap(envelope.message)
     path = "" if to is None else to.path
     cell.runtime.bury(envelope, Reason.NO_RECEIVER, path, counted=False)
+    return None
 
 
-def _in_order(cell: Cell, call: Callable[..., None], *arguments: Any) -> None:
-    """Make a call in the current turn: now, or from another thread after what it said before."""
+def _in_order(cell: Cell, call: Callable[..., Admissions], *arguments: Any) -> None:
+    """Make a call in the current turn from another thread, after what it said before."""
     turn = current_turn()
-    if cell.engine.owned:
-        call(turn, *arguments)
-        return
 
-    def unless_abandoned() -> None:
+    def unless_abandoned() -> Admissions:
         if turn is None:
-            call(turn, *arguments)
-        elif not turn.abandoned:
-            before = AUTHOR.get()
-            AUTHOR.set(turn)
-            try:
-                call(turn, *arguments)
-            finally:
-                AUTHOR.set(before)
+            return call(turn, *arguments)
+        if turn.abandoned:
+            return None
+        before = AUTHOR.get()
+        AUTHOR.set(turn)
+        try:
+            return call(turn, *arguments)
+        finally:
+            AUTHOR.set(before)
 
-    cell.engine.post(unless_abandoned)
+    if cell.runtime.bounded:
+        and_wait(cell.runtime, unless_abandoned)
+    else:
+        cell.engine.post(unless_abandoned)
+
+
+def and_wait(runtime: Runtime, call: Callable[[], Admissions]) -> None:
+    """Make a call on the owner's thread, and block until mailboxes have taken what it sends.
+
+    Raises:
+        MailboxFull: If one refuses it, or has no room within the runtime's `ask_timeout`.
+    """
+    engine = runtime.engine
+    signal = engine.event()
+    waits: list[Admission] = []
+    errors: list[MailboxFull] = []
+    made: list[bool] = []
+
+    def make() -> None:
+        try:
+            waits.extend(call() or ())
+        except MailboxFull as error:
+            errors.append(error)
+        for admission in waits:
+            admission.wake = signal.set
+        made.append(True)
+        signal.set()
+
+    def taken() -> bool:
+        return bool(made) and all(admission.done for admission in waits)
+
+    engine.post(make)
+    if not engine.wait(taken, signal, runtime.ask_timeout):
+        paths = ", ".join(repr(each.targets[0].node.path) for each in waits if not each.done)
+        for admission in waits:
+            engine.run(partial(admission.targets[0].withdraw, admission))
+        raise MailboxFull(
+            f"No room in the mailbox of {paths or 'the receiver'} within {runtime.ask_timeout:g} "
+            "s, the runtime's ask_timeout. Send less, or see what keeps the agent busy."
+        )
+    if errors:
+        raise errors[0]
+
+
+async def asend(cell: Cell, message: Message | str) -> None:
+    """Send in the current turn, and wait for room."""
+    await until_taken(send(cell, message))
+
+
+async def aemit(cell: Cell, event: str, what: Message | str) -> None:
+    """Emit in the current turn, and wait for room."""
+    await until_taken(emit(cell, event, what))
+
+
+async def until_taken(admissions: Admissions) -> None:
+    """Wait until mailboxes have taken a message; on the loop of their engine."""
+    for admission in admissions or ():
+        if not admission.done:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def wake(future: asyncio.Future[None] = future) -> None:
+                if not future.done():
+                    future.set_result(None)
+
+            admission.wake = wake
+            await future
 
 
 def _caused(cell: Cell, turn: Turn | None, message: Message) -> Envelope:
@@ -374,7 +488,7 @@ def accept(
     sink: Sink | None = None,
     scope: Scope | None = None,
     runtime: Runtime | None = None,
-) -> None:
+) -> Answers:
     """Put an addressed message into the mailboxes behind a node: its own, or its entries'.
 
     By the owner of the sender's engine; from outside, of the receiver's.
@@ -387,11 +501,14 @@ def accept(
         sink: Where replies go, if somebody asks.
         scope: The run it belongs to, if not the turn's.
         runtime: Where the receiver was live when the message set out, if there is no sender.
+
+    Returns:
+        What the mailboxes said.
     """
     cell = node.cell
     if cell is not None and sender is not None and cell.runtime is not sender.runtime:
         _abroad(node, cell, message, sender, sink)
-        return
+        return []
     home = cell or sender
     if home is not None:
         runtime = home.runtime
@@ -406,7 +523,7 @@ def accept(
         writer = sender.node.address
     message = message.filled(writer, node.address)
     if cell is not None and cell.conversations and _overtaken(cell, message, scope):
-        return
+        return []
     doors = node.doors(message.method)
     cause = None if turn is None else turn.envelope
     envelope = Letter(
@@ -426,10 +543,9 @@ def accept(
     if sink is not None:
         sink.expect(count)
         sink.targets = doors
-    for door in doors:
-        door.put(envelope, sender, turn)
     if not doors:
         runtime.bury(envelope, node.why_closed, node.path, counted=False)
+    return [door.put(envelope, sender, turn) for door in doors]
 
 
 def _overtaken(cell: Cell, message: Message, scope: Scope) -> bool:

@@ -104,6 +104,12 @@ class _Collector:
     def emit(self, event: str, what: Message | str) -> None:
         self._collected.emitted.append((event, self._filled(what, event)))
 
+    async def asend(self, message: Message | str) -> None:
+        self.send(message)
+
+    async def aemit(self, event: str, what: Message | str) -> None:
+        self.emit(event, what)
+
     def schedule(self, delay: float, message: Message | str, every: float | None) -> _Timer:
         self._collected.scheduled.append((delay, self._filled(message), every))
         return _Timer()

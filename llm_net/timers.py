@@ -5,9 +5,11 @@ Floor 2.
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
+from llm_net.errors import MailboxFull
 from llm_net.message import Method
 from llm_net.speech import address, written
 from llm_net.turn import Turn, current_turn
@@ -76,7 +78,8 @@ class Timer:
             message = message.filled(message.sender, cell.node.address)
         if self.turn.scope.past:
             self.turn = Turn(cell, None, cell.runtime.world)  # it outlives the run that set it
-        address(cell, self.turn, message)
+        with contextlib.suppress(MailboxFull):  # it is a dead letter, and nobody is here to be told
+            address(cell, self.turn, message)
         if self._every is None:
             self.end()
         else:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from llm_net.cell import Cell
     from llm_net.handlers import Behaviour
+    from llm_net.mailbox import Mailbox
     from llm_net.supervision import Supervision
 
 __all__ = ["NetworkNode"]
@@ -92,6 +93,12 @@ class NetworkNode(Node):
     def supervision(self) -> Supervision | None:
         """What answers failures of the network as a whole: the network above."""
         return None if self.parent is None else self.parent.for_members
+
+    @property
+    def mailbox(self) -> Mailbox | None:
+        """The bound of the network's own mailbox: the network above says."""
+        bound = None if self.parent is None else self.parent.agent.mailbox
+        return None if bound is None or bound.capacity is None else bound
 
     @property
     def is_network(self) -> bool:

@@ -39,6 +39,8 @@ class Turn:
         threaded: Whether the handler runs on a thread, so that nothing can interrupt it.
         waits: What the turn waits for, in the order in which it began to.
         abandoned: Whether its results are wanted no more.
+        ending: Whether its handler has returned, and only messages that wait for room hold it open.
+        raised: What the handler raised, then.
         broken: Why it was broken off, if it was.
         detached: Whether its run goes on without it: it runs on a thread, and nobody waits for it.
     """
@@ -49,6 +51,8 @@ class Turn:
     abandoned: bool = False
     detached: bool = False
     broken: BaseException | None = None
+    ending: bool = False
+    raised: BaseException | None = None
     waits: Mapping[Any, None] = _NOTHING
 
     def __init__(self, cell: Cell, envelope: Envelope | None, scope: Scope) -> None:
