@@ -22,6 +22,7 @@ from llm_net.errors import (
     UnscriptedCall,
     UsageError,
 )
+from llm_net.event_loop_actor import EventLoopActor
 from llm_net.instrument import Instrument
 from llm_net.llm.model import Completion, Request, ToolCall, Usage
 from llm_net.llm.module_llm import ModuleLLM
@@ -46,6 +47,7 @@ __all__ = [
     "DeliveryError",
     "Deterministic",
     "Envelope",
+    "EventLoopActor",
     "GenAgent",
     "GenNetwork",
     "HandlerError",

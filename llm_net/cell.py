@@ -22,11 +22,13 @@ from llm_net.admission import Admission, full
 from llm_net.asking import aask_from, ask_from
 from llm_net.circles import circle_of
 from llm_net.errors import AgentStopped, HandlerError, MailboxFull, is_interrupt
+from llm_net.event_loop_actor import EventLoopActor
 from llm_net.handlers import Handler, Place, is_async
 from llm_net.mailbox import Envelope, Mailbox, Reason, Sink
 from llm_net.message import Message, Method
 from llm_net.node import Node
 from llm_net.recovery import RESUME, Snapshot, apply, keeps_start, recover
+from llm_net.registry import unregister
 from llm_net.routing import Route
 from llm_net.runner import give_all, run_after_all, run_in_place, run_in_task, run_on_thread
 from llm_net.runtime import Runtime
@@ -65,7 +67,7 @@ class Mail(Protocol):
     def __len__(self) -> int: ...
 
 
-class Cell(pykka.Actor):
+class Cell(EventLoopActor):
     """Hosts one agent: its mailbox, its turns, its life."""
 
     quantum = QUANTUM
@@ -201,10 +203,14 @@ class Cell(pykka.Actor):
 
     def over(self) -> bool:
         """Whether nothing is left to wait for but handlers on threads that have not returned."""
-        return self.stopped or not self.engine.patient and all(
-            cell.children
-            or (cell.open and all(turn.threaded and turn.abandoned for turn in cell.open))
-            for cell in self.tree()
+        return (
+            self.stopped
+            or not self.engine.patient
+            and all(
+                cell.children
+                or (cell.open and all(turn.threaded and turn.abandoned for turn in cell.open))
+                for cell in self.tree()
+            )
         )
 
     def idles(self, scope: Scope) -> bool:
@@ -711,7 +717,7 @@ class Cell(pykka.Actor):
             self.runtime.observe("stop", self.node.path)
         self.ref.retire(self)
         if self.parent is None:
-            pykka.ActorRegistry.unregister(self.ref)
+            unregister(self.ref)
         else:
             self.parent.children.pop(self, None)
             self.parent._schedule()  # noqa: SLF001 - another object of this class

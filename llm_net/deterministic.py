@@ -353,8 +353,7 @@ class Scheduler(Engine):
     def _pump(self, done: Callable[[], bool], deadline: float | None) -> None:
         loop = self.loop
         if loop is None:
-            msg = "The runtime has stopped, so there is nothing to wait for."
-            raise UsageError(msg)
+            return
         self.thread = threading.get_ident()
         self.looping = True
         self._virtual.enter()

@@ -29,6 +29,8 @@ Host = Literal["thread", "loop", "inline"]
 
 # Sockets and timers get a turn at least this often, whatever the flood of messages.
 SLICE_S = 0.001
+GRACE_S = 1.0
+"""Seconds in which a thread that has closed the engine tells those who wait."""
 LOOKS = 8
 """Cells served between two looks at the clock."""
 NESTED = 8
@@ -86,6 +88,9 @@ class Engine:
         self._posted: deque[Callable[[], None]] = deque()
         self._signalled = False
         self._opened = threading.Lock()
+        # Held by whoever makes posted calls: the engine's own thread as long as it lives, or, while
+        # the engine is closed, a thread that posts.
+        self._admitting = threading.RLock()
         self._pumping = threading.Lock()
         self._waiting: set[Signal] = set()
         # The engine's turns set context variables; they must not leak into the caller's context.
@@ -150,21 +155,22 @@ class Engine:
             own.join()
 
     def _run_own(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.thread = threading.get_ident()
-        self.looping = True
-        try:
-            while self.loop is loop:
-                # SystemExit in a task leaves run_forever; one agent's exit is not the engine's.
-                with contextlib.suppress(SystemExit, KeyboardInterrupt):
-                    loop.call_soon(self._drain, context=self.context)
-                    loop.run_forever()
-            if self.loop is None:
-                self._admit()
-        finally:
-            if self.loop is None:
+        with self._admitting:  # the thread before this one may still be at the end of its work
+            self.thread = threading.get_ident()
+            self.looping = True
+            try:
+                while self.loop is loop:
+                    # SystemExit in a task leaves run_forever; one agent's exit is not the engine's.
+                    with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                        loop.call_soon(self._drain, context=self.context)
+                        loop.run_forever()
+                if self.loop is None:
+                    self._admit()
+            finally:
+                # Even if the engine has been opened again: another thread may get this one's id.
                 self.looping = False
                 self.thread = None
-            close_loop(loop)
+                close_loop(loop)
 
     # -- calls from anywhere
 
@@ -191,15 +197,30 @@ class Engine:
             if self.host == "inline" and self.thread is None and loop is not None:
                 return  # nobody pumps, and the next pump looks first
             self._signalled = True
-            if loop is None:
+            if loop is None or not self._signal(loop):
                 self._signalled = False
-                self._admit()  # closed: nobody owns anything any more
+                self._admit_closed()
+
+    def _signal(self, loop: asyncio.AbstractEventLoop) -> bool:
+        try:
+            loop.call_soon_threadsafe(self._drain, context=self.context)
+        except RuntimeError:  # closed between the look and the call
+            return False
+        return True
+
+    def _admit_closed(self) -> None:
+        """Make what was posted to a closed engine, or leave it to the owner if one comes."""
+        while self._posted:
+            loop = self.loop
+            if loop is not None and self._signal(loop):
                 return
-            try:
-                loop.call_soon_threadsafe(self._drain, context=self.context)
-            except RuntimeError:  # closed between the look and the call
-                self._signalled = False
-                self._admit()
+            # The owner that was may have looked for calls for the last time, and not be gone yet.
+            if self._admitting.acquire(timeout=0.01):
+                try:
+                    if self.loop is None:
+                        self._admit()
+                finally:
+                    self._admitting.release()
 
     def run(self, call: Callable[[], None]) -> None:
         """Make this call now if we are the owner, else post it."""
@@ -260,6 +281,14 @@ class Engine:
             while not done():
                 if deadline is not None and self.clock() >= deadline:
                     return False
+                if self.host == "inline" and self.loop is None:
+                    # Closed by another thread, which is about to say what came of it.
+                    event.wait(GRACE_S)
+                    if not done():
+                        raise UsageError(
+                            "The runtime has stopped, so there is nothing to wait for."
+                        )
+                    continue
                 if self.host == "inline" and self._pumping.acquire(blocking=False):
                     try:
                         self._pump(done, deadline)
@@ -306,8 +335,7 @@ class Engine:
         """Serve as the owner until `done()` or the deadline."""
         loop = self.loop
         if loop is None:
-            msg = "The runtime has stopped, so there is nothing to wait for."
-            raise UsageError(msg)
+            return  # closed since the look; the next look says so
         self.thread = threading.get_ident()
         try:
             while not done() and self.loop is loop:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from functools import partial
 
-import pykka
-
 from llm_net.cell import Cell
 from llm_net.deterministic import Deterministic
 from llm_net.errors import UsageError
 from llm_net.node import TOPOLOGY, Node
 from llm_net.ref import AgentRef
+from llm_net.registry import register
 from llm_net.runtime import Runtime
 from llm_net.scheduled_cell import ScheduledCell
 from llm_net.scope import Scope
@@ -46,7 +45,7 @@ def go_live(node: Node, runtime: Runtime, home: Scope | None = None) -> AgentRef
         runtime.enter(cells[0])
         _settle(cells)
     ref: AgentRef = cells[0].ref
-    pykka.ActorRegistry.register(ref)
+    register(ref)
     runtime.engine.run(partial(_begin, cells))
     return ref
 

@@ -213,11 +213,16 @@ class GenNetwork(GenAgent):
             event: The event's name.
             v: The member that hears.
             where: Only messages for which this function is true pass.
-            **attributes: What else is to stand at the edge, in `network.graph`.
+            **attributes: What else is to stand at the edge, in `network.graph`. Three have a
+                meaning: `latency` (seconds that each message is under way, on the runtime's clock,
+                or a function that draws them from a `random.Random`; the edge keeps its order),
+                `loss` (the probability with which a message is lost; a dead letter, `loss`) and
+                `capacity` (how many may be under way at once; more are dead letters, `overflow`).
 
         Raises:
             UnknownAgent: If one of them is no member.
-            UsageError: If the event is no text, or the filter no function.
+            UsageError: If the event is no text, the filter no function, or an attribute with a
+                meaning has a value without one.
         """
         self._place.link(self._name(u), event, self._name(v), where, attributes)
         return self

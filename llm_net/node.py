@@ -21,6 +21,7 @@ from llm_net.routing import Filter, Leg, Listener, Route
 
 if TYPE_CHECKING:
     from llm_net.cell import Cell
+    from llm_net.channel import Channel
     from llm_net.handlers import Behaviour
     from llm_net.mailbox import Mailbox
     from llm_net.message import Message
@@ -436,6 +437,6 @@ class Node:
             self.cell.runtime.version += 1
 
 
-def leg_to(node: Node, *, where: Filter | None = None) -> Leg:
+def leg_to(node: Node, *, where: Filter | None = None, channel: Channel | None = None) -> Leg:
     """The leg that ends at this node."""
-    return Leg(node, where, None if node.chooses else node.doors(""))
+    return Leg(node, where, None if node.chooses else node.doors(""), channel)

@@ -14,6 +14,7 @@ from llm_net.errors import is_interrupt
 
 if TYPE_CHECKING:
     from llm_net.cell import Cell
+    from llm_net.channel import Channel
     from llm_net.message import Message
     from llm_net.node import Node
 
@@ -32,11 +33,13 @@ class Leg:
         where: The edge's filter, if it has one.
         cells: Who hears; None if it is to be looked up for each message, because it depends on the
             method, or because the listener may live in another runtime.
+        channel: What the edge does to messages, if anything.
     """
 
     node: Node
     where: Filter | None
     cells: tuple[Cell, ...] | None
+    channel: Channel | None = None
 
     def hears(self, message: Message, failed: Callable[[BaseException], None]) -> bool:
         """Whether the filter lets this message pass; one that raises does not, and is reported."""
@@ -72,5 +75,9 @@ class Route:
         self.leaves = leaves
         self.silent = not (legs or listeners or leaves)
         self.cells: tuple[Cell, ...] | None = None
-        if not listeners and not leaves and all(leg.where is None and leg.cells for leg in legs):
+        if (
+            not listeners
+            and not leaves
+            and all(leg.where is None and leg.channel is None and leg.cells for leg in legs)
+        ):
             self.cells = tuple(cell for leg in legs for cell in leg.cells or ())

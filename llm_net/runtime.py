@@ -97,6 +97,8 @@ class Runtime:
         self.engine.context.run(AUTHOR.set, self.desk)
         self.version = 0
         """Counts the changes of edges, listeners, borders and lives: they make routes stale."""
+        self.transits: dict[Any, None] = {}
+        """The messages under way on edges that take time."""
         self.bounded = False
         """Whether some mailbox here has a bound, so that whoever sends may have to wait."""
         self._past = Statistics()
@@ -154,7 +156,9 @@ class Runtime:
 
     def _count(self) -> Statistics:
         counts = total((self._past, *(each.statistics() for each in [self.world, *self._scopes])))
-        queued = sum(cell.queued() for root in list(self._roots) for cell in root.tree())
+        queued = len(self.transits) + sum(
+            cell.queued() for root in list(self._roots) for cell in root.tree()
+        )
         return replace(counts, queued=queued)  # counted where they wait, not reckoned from the rest
 
     # -- for cells and runs
@@ -170,6 +174,8 @@ class Runtime:
         with self._lock:
             self._roots.pop(root, None)
             if not self._roots:
+                for transit in list(self.transits):
+                    transit.die(Reason.STOPPED)
                 self.engine.close()
 
     def root(self, name: str) -> Any:
@@ -189,6 +195,9 @@ class Runtime:
 
     def discard(self, scope: Scope) -> None:
         """Take what is left of an ended scope out of every mailbox, and cancel its turns."""
+        for transit in list(self.transits):
+            if transit.scope is scope:
+                transit.die(scope.reason)
         for root in list(self._roots):
             for cell in root.tree():
                 cell.discard(scope)

@@ -241,6 +241,9 @@ def _emit_along(cell: Cell, route: Route, turn: Turn | None, message: Message) -
     for leg in route.legs:
         if not leg.hears(message, partial(_filter_failed, cell, turn)):
             continue
+        if leg.channel is not None:
+            answers.append(leg.channel.carry(cell, leg.node, envelope))
+            continue
         receivers = leg.cells
         if receivers is None:
             receivers = leg.node.doors(message.method)

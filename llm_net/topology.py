@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from llm_net.channel import KEYS, Channel
 from llm_net.errors import UsageError
 from llm_net.node import TOPOLOGY, Node, leg_to, next_order
 from llm_net.routing import Filter, Leg
@@ -65,6 +66,7 @@ class NetworkNode(Node):
     """
 
     __slots__ = (
+        "_channels",
         "_filters",
         "_orders",
         "agents",
@@ -83,6 +85,7 @@ class NetworkNode(Node):
         self.expose: frozenset[str] = frozenset()
         self._orders: dict[tuple[str, str], dict[str, int]] = {}
         self._filters: dict[tuple[str, str, str], Filter] = {}
+        self._channels: dict[tuple[str, str, str], Channel] = {}
 
     @property
     def for_members(self) -> Supervision | None:
@@ -171,6 +174,9 @@ class NetworkNode(Node):
             self._filters = {
                 key: where for key, where in self._filters.items() if name not in (key[0], key[2])
             }
+            self._channels = {
+                key: way for key, way in self._channels.items() if name not in (key[0], key[2])
+            }
             node.join(None)
             self.changed()
             return agent
@@ -206,13 +212,17 @@ class NetworkNode(Node):
             if where is not None and not callable(where):
                 msg = f"where={where!r} is no filter: give a function of the message."
                 raise UsageError(msg)
+            held = self.graph.edges[u, v, event] if self.graph.has_edge(u, v, event) else {}
+            channel = Channel.of(f"edge {u!r} {event!r} {v!r}", {**held, **attributes})
             self._orders.setdefault((u, event), {}).setdefault(v, next_order())
+            if channel is not None and not attributes.keys().isdisjoint(KEYS):
+                self._channels[u, event, v] = channel
             if where is not None:
                 self._filters[u, event, v] = where
                 attributes = {"where": where, **attributes}
             self.graph.add_edge(u, v, key=event)
-            held: dict[str, Any] = self.graph.edges[u, v, event]
-            dict.update(held, attributes)  # pyright: ignore[reportUnknownMemberType]
+            edge: dict[str, Any] = self.graph.edges[u, v, event]
+            dict.update(edge, attributes)  # pyright: ignore[reportUnknownMemberType]
             self.changed()
 
     def unlink(self, u: str, event: str, v: str) -> None:
@@ -228,6 +238,7 @@ class NetworkNode(Node):
             self.graph.remove_edge(u, v, key=event)
             del self._orders[u, event][v]
             self._filters.pop((u, event, v), None)
+            self._channels.pop((u, event, v), None)
             self.changed()
 
     def edges(self) -> list[tuple[str, str, str]]:
@@ -243,7 +254,8 @@ class NetworkNode(Node):
         """The legs along a member's edges of this event, each with its place in the order."""
         for v, order in self._orders.get((name, event), {}).items():
             where = self._filters.get((name, event, v))
-            yield order, leg_to(self.members[v], where=where)
+            channel = self._channels.get((name, event, v))
+            yield order, leg_to(self.members[v], where=where, channel=channel)
 
     # -- finding and entering
 

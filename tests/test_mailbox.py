@@ -20,6 +20,7 @@ from llm_net import (
     Runtime,
     UsageError,
 )
+
 DEADLINE = 10
 
 HOSTS = ["thread", "inline", "deterministic"]
