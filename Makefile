@@ -65,6 +65,20 @@ test-all: ## Run the tests on every supported Python found on this machine
 	if [ -z "$$ran" ]; then echo "Found none of $(PYTHONS)." >&2; exit 1; fi; \
 	echo "--- all tests passed on$$ran"
 
+.PHONY: bench
+bench: ## Run the benchmarks beside the peers, and write the table of docs/performance.md
+	@$(MAKE) .venv-bench/.peers VENV=.venv-bench
+	@.venv-bench/bin/python benchmarks/run.py --table docs/performance.md \
+	    --raw .venv-bench/lines.jsonl $(BENCH)
+
+.PHONY: test-slow
+test-slow: weights ## Run the slow tests: stress with real threads, a thousand seeds, other Pythons
+	@$(PY) -m pytest -m slow
+
+.PHONY: mutants
+mutants: install ## Break the code in one line after the other, and see that the tests notice
+	@$(PY) tests/mutants.py
+
 .PHONY: format
 format: install ## Format the code, and mend what ruff can mend
 	@$(PY) -m ruff check --fix-only .
@@ -80,8 +94,8 @@ lock: install ## Pin the newest allowed dependencies, with their hashes
 
 .PHONY: clean
 clean: ## Remove everything that these verbs have made here
-	@rm -rf .venv .venv-* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@find llm_net tests $(wildcard examples) -type d -name __pycache__ -prune -exec rm -rf {} +
+	@rm -rf .venv .venv-* .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find llm_net tests benchmarks $(wildcard examples) -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # What the verbs stand on. Each step leaves a file, so that it is not done again.
 
@@ -94,6 +108,12 @@ weights: install
 # The project in place (edits count at once), with the build backend of the lock file.
 $(VENV)/.project: pyproject.toml $(VENV)/.lock
 	@$(pip) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The libraries that `make bench` compares with, beside the project.
+$(VENV)/.peers: benchmarks/requirements.txt $(VENV)/.project
+	@echo "Installing the peers into $(VENV) (once)..."
+	@$(pip) install --quiet --requirement benchmarks/requirements.txt
 	@touch $@
 
 $(VENV)/.lock: requirements.lock $(VENV)/.python

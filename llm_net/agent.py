@@ -299,7 +299,7 @@ class GenAgent(BaseModel):
         (self._voice() if cell is None else cell).emit(event, what)
 
     async def aemit(self, event: str, what: Message | str) -> None:
-        """Emit, and wait until all mailboxes that are full have taken it; see `emit` and `asend`."""
+        """Emit, and wait until all full mailboxes have taken it; see `emit` and `asend`."""
         await self._voice().aemit(event, what)
 
     def ask(

@@ -203,14 +203,12 @@ class Cell(EventLoopActor):
 
     def over(self) -> bool:
         """Whether nothing is left to wait for but handlers on threads that have not returned."""
-        return (
-            self.stopped
-            or not self.engine.patient
-            and all(
-                cell.children
-                or (cell.open and all(turn.threaded and turn.abandoned for turn in cell.open))
-                for cell in self.tree()
-            )
+        if self.stopped or self.engine.patient:
+            return self.stopped
+        return all(
+            cell.children
+            or (cell.open and all(turn.threaded and turn.abandoned for turn in cell.open))
+            for cell in self.tree()
         )
 
     def idles(self, scope: Scope) -> bool:
@@ -674,6 +672,19 @@ class Cell(EventLoopActor):
             directive = (self.node.supervision or RESUME).decide(raised)
             directive = "escalate" if directive == "escalate" else "stop"
             apply(self, directive, raised, self.home)
+
+    def move_below(self, above: Cell) -> None:
+        """Be a member of another live network from now on, with everything that is under way."""
+        if self.stopped:
+            return
+        if self.parent is not None:
+            self.parent.children.pop(self, None)
+            self.parent._schedule()  # noqa: SLF001 - another object of this class
+        self.parent = above
+        above.children[self] = None
+        self.runtime.version += 1
+        if above.stopping is not None:
+            self.stop_in_order()  # the network that it came to is on its way out
 
     def stop_in_order(self) -> None:
         """Handle the messages that are here, then stop; later ones are dead."""

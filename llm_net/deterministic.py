@@ -338,7 +338,7 @@ class Scheduler(Engine):
         seat = Seat(self)
         rounds = iter((False, True))
         self.post(seat.set)
-        self._sit(lambda: next(rounds), seat)
+        self._sit(rounds.__next__, seat)
 
     def wait_outside(self, answer: OutsideFuture[Any]) -> None:
         """Let others go on while a thread of ours waits for the world outside."""

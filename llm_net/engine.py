@@ -70,7 +70,7 @@ class Engine:
 
     patient = False
     eager = sys.version_info >= (3, 12)
-    """Whether tasks take their first step at once; one that never waits costs no round of the loop."""
+    """Whether tasks take their first step at once: one that never waits costs no round then."""
 
     def __init__(self, host: Host) -> None:
         if host not in ("thread", "loop", "inline"):

@@ -79,7 +79,7 @@ class UsageError(LLMNetError):
 
 
 class NonDeterminismError(UsageError):
-    """In a deterministic run a handler reached for what no seed decides: a clock, a socket, luck."""
+    """In a deterministic run, a handler reached for what no seed decides: a clock, luck."""
 
 
 class DeliveryError(LLMNetError):

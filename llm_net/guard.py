@@ -1,8 +1,8 @@
 """Told so: handlers of a strict deterministic run that reach for a real clock or for luck.
 
-Floor 1. Only while such a run goes on, and only for code that runs in one of its turns, the functions
-of `time`, `random`, `uuid` and `os.urandom` that no seed decides raise. Everybody else's calls pass
-through, and those of the standard library itself (logging writes the time of its records).
+Floor 2. Only while such a run goes on, and only for code that runs in one of its turns, the
+functions of `time`, `random`, `uuid` and `os` that no seed decides raise. Everybody else's calls
+pass through, and those of the standard library itself (logging writes the time of its records).
 
 Best effort: what C code reads by itself, `datetime.now()` for one, is not seen, nor is a function
 that was imported by its name before.

@@ -197,6 +197,25 @@ class GenNetwork(GenAgent):
             cell.engine.run(cell.stop_in_order)
         return removed
 
+    def move(self, agent: GenAgent | str, to: GenNetwork) -> GenAgent:
+        """Make a member a member of another network, and give it back.
+
+        Its edges here are gone, and its path is another. If it is live it stays so, with its state,
+        its mailbox and its open turns; what was sent to it arrives.
+
+        Args:
+            agent: The member, or its name.
+            to: The network it goes to; live in the same runtime if this one is, else not live.
+
+        Raises:
+            UnknownAgent: If there is no such member.
+            UsageError: If the name is taken there, if it would become a member of itself, or if one
+                of the networks is live and the other is not, or lives in another runtime.
+        """
+        node = self._place.member(self._name(agent))
+        moved: GenAgent = self._place.hand_over(node, to.__node__())
+        return moved
+
     def link(
         self,
         u: str | GenAgent,

@@ -1,6 +1,7 @@
-"""For users' tests: call handlers without a runtime, and see what they send.
+"""For users' tests: call handlers without a runtime; look for the order of messages that fails.
 
-Floor 6.
+Floor 6. `collect` shows what a handler sends. `explore` runs a program under many schedules of
+`llm_net.Deterministic`, and `replay` under one; the schedules are here to be passed to it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,41 @@ from typing import Any
 
 from llm_net.agent import GenAgent
 from llm_net.errors import UsageError
+from llm_net.exploring import (
+    PORTFOLIO,
+    Exploration,
+    Failure,
+    Strategy,
+    explore,
+    find_failure,
+    replay,
+    schedules,
+)
 from llm_net.message import Message
 from llm_net.ref import as_message
+from llm_net.schedules import PCT, POS, Delays, Fifo, Option, Random, Recorded, Replay, Schedule
 
-__all__ = ["Collected", "collect"]
+__all__ = [
+    "PCT",
+    "PORTFOLIO",
+    "POS",
+    "Collected",
+    "Delays",
+    "Exploration",
+    "Failure",
+    "Fifo",
+    "Option",
+    "Random",
+    "Recorded",
+    "Replay",
+    "Schedule",
+    "Strategy",
+    "collect",
+    "explore",
+    "find_failure",
+    "replay",
+    "schedules",
+]
 
 
 @dataclass

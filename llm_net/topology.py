@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llm_net.channel import KEYS, Channel
@@ -143,17 +144,57 @@ class NetworkNode(Node):
             if any(above is node for above in self.upwards()):
                 msg = f"The network {name!r} cannot be a member of itself."
                 raise UsageError(msg)
-            if name in self.members:
-                msg = (
-                    f"The network {self.path!r} already has a member {name!r}. "
-                    "Give the second one another name=."
-                )
-                raise UsageError(msg)
+            self.refuse_taken(name)
             self.members[name] = node
             self.agents[name] = agent
             self.graph.add_node(name)
             node.join(self)
             self.changed()
+
+    def refuse_taken(self, name: str) -> None:
+        """Refuse a second member of this name.
+
+        Raises:
+            UsageError: If there is one.
+        """
+        if name in self.members:
+            msg = (
+                f"The network {self.path!r} already has a member {name!r}. "
+                "Give the second one another name=."
+            )
+            raise UsageError(msg)
+
+    def hand_over(self, node: Node, to: NetworkNode) -> Any:
+        """Make a member a member of another network; gives its agent.
+
+        Raises:
+            UsageError: If it cannot be one.
+        """
+        name = node.name
+        with TOPOLOGY:
+            if any(above is node for above in to.upwards()):
+                msg = f"The network {name!r} cannot be a member of itself, nor of one inside it."
+                raise UsageError(msg)
+            to.refuse_taken(name)
+            here, there = self.cell, to.cell
+            if (here is None) != (there is None) or (
+                here is not None and there is not None and here.runtime is not there.runtime
+            ):
+                msg = (
+                    f"{node.path!r} cannot move to {to.path!r}: both networks must be live in one "
+                    "runtime, or neither be live. Start the other one, or remove and add the agent."
+                )
+                raise UsageError(msg)
+            agent = self.remove(name)
+            to.members[name] = node
+            to.agents[name] = agent
+            to.graph.add_node(name)
+            node.join(to)
+            to.changed()
+        cell = node.cell
+        if cell is not None and there is not None:
+            cell.engine.run(partial(cell.move_below, there))
+        return agent
 
     def remove(self, name: str) -> Any:
         """Take a member and its edges out; gives its agent.

@@ -8,7 +8,8 @@ addresses of objects, the texts of exceptions.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ def canonical(value: Any) -> str:  # noqa: PLR0911 - a line for each kind of val
         return canonical(value.__dict__)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{canonical(k)}:{canonical(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return "{" + ",".join(sorted(map(canonical, value))) + "}"
     if isinstance(value, Sequence):
         return "[" + ",".join(map(canonical, value)) + "]"

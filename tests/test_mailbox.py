@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from llm_net import (
     Deterministic,
@@ -33,7 +33,7 @@ def runtime_of(host: str) -> Runtime:
 class Slow(GenAgent):
     """Takes its time: handles one message at each tick of the clock."""
 
-    seen: list[str] = []
+    seen: list[str] = Field(default_factory=list)
 
     async def astep(self, message: Message) -> None:
         await self.sleep(0.001)
@@ -43,7 +43,7 @@ class Slow(GenAgent):
 class Gated(GenAgent):
     """Takes nothing before it is let in."""
 
-    seen: list[str] = []
+    seen: list[str] = Field(default_factory=list)
     _gate: threading.Event = PrivateAttr(default_factory=threading.Event)
     _entered: threading.Event = PrivateAttr(default_factory=threading.Event)
 
@@ -126,7 +126,7 @@ def test_back_pressure_reaches_whoever_awaits_or_is_on_a_thread(
 class Counting(GenAgent):
     """Two turns; the first sends more than there is room for."""
 
-    turns: list[str] = []
+    turns: list[str] = Field(default_factory=list)
 
     async def astep(self, message: Message) -> None:
         self.turns.append(message.body)
