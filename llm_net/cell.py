@@ -119,6 +119,9 @@ class Cell(EventLoopActor):
         """The compiled routes of its events, as of the runtime's `version`."""
         self.version = runtime.version
 
+        self.entries: tuple[int, tuple[Cell, ...] | None] | None = None
+        """For a network: a version, and who takes its messages then; None if it depends."""
+
         self._desk = runtime.desk
         self._hooks: deque[Callable[[], None]] = deque()
         self._holding = False

@@ -318,6 +318,17 @@ class NetworkNode(Node):
 
     def doors(self, method: str) -> tuple[Cell, ...]:
         """The cells that take a message to the network: its own for a handler, or entries'."""
+        cell = self.cell
+        if cell is None:
+            return ()
+        known = cell.entries
+        if known is None or known[0] != cell.runtime.version:
+            # Where the method matters, names come from outside: to keep them would fill the memory.
+            version = cell.runtime.version
+            known = cell.entries = (version, None if self.chooses else self._find_doors(method))
+        return self._find_doors(method) if known[1] is None else known[1]
+
+    def _find_doors(self, method: str) -> tuple[Cell, ...]:
         if self.cell is None:
             return ()
         if method in self.behaviour.handlers or self.behaviour.unhandled is not None:
