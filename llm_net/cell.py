@@ -146,7 +146,7 @@ class Cell(EventLoopActor):
         return f"urn:llm_net:{id(self):x}:{self.node.path}"
 
     @property
-    def actor_inbox(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    def actor_inbox(self) -> Any:  # type: ignore[override]
         """The mailbox; only the cell itself may touch it."""
         return self.mail
 

@@ -8,10 +8,11 @@ from the process.
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 __all__ = ["AUTHOR", "THREAD_LIMIT", "Author", "new_id", "now", "process_id", "renew_ids"]
 
@@ -30,6 +31,15 @@ class Author(Protocol):
     @property
     def thread_limit(self) -> int:
         """How many messages a thread remembers here."""
+        ...
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether others go on only when this turn lets them: in a deterministic run."""
+        ...
+
+    def wait_outside(self, answer: Future[Any]) -> None:
+        """Let others go on, where they do not anyhow, until this answer is there."""
         ...
 
     def new_id(self) -> str:

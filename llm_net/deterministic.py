@@ -118,7 +118,7 @@ class Deterministic(Runtime):
         self.tracing = Trace(self.time)
         self.instruments = (self.tracing, *self.instruments)
 
-    def _make_engine(self, _host: Any) -> Engine:
+    def _make_engine(self, host: Any) -> Engine:  # noqa: ARG002 - there is one only
         return Scheduler(self)
 
     @property
@@ -130,12 +130,12 @@ class Deterministic(Runtime):
         """Virtual seconds since the runtime's first start."""
         return self.engine.clock()
 
-    def new_id(self) -> str:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    def new_id(self) -> str:
         """The id of the next message written in this runtime."""
         self._ids += 1
         return f"{self._prefix}-{self._ids}"
 
-    def now(self) -> datetime:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    def now(self) -> datetime:
         """The virtual time, as a date: it begins in the year 2000."""
         return EPOCH + timedelta(seconds=self.engine.clock())
 
@@ -174,11 +174,12 @@ class Seat(Signal):
         if self.parked:
             if not self.offered:
                 self.offered = True
-                self.scheduler.offer(f"resume {self.owner}", self.owner, self._resume)
+                self.scheduler.offer(f"resume {self.owner}", self.owner, self.resume)
         else:
             super().set()
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Give the turn to the thread that sits here, and wait until it hands it on."""
         self.offered = False
         self.scheduler.lend(self.turn.release)
 
@@ -237,7 +238,7 @@ class Scheduler(Engine):
         """Be ready to serve."""
         with self._opened:
             if self.loop is None:
-                loop = VirtualLoop(strict=self._runtime.strict)
+                loop = VirtualLoop(strict=self._runtime.strict)  # type: ignore[abstract]
                 loop.jump(self._start)
                 loop.owner = _owner
                 self.loop = loop
@@ -264,7 +265,7 @@ class Scheduler(Engine):
         """What to `wait` with."""
         return Seat(self)
 
-    def post(self, call: Callable[[], None]) -> None:
+    def post(self, call: Callable[[], object]) -> None:
         """Have the owner make this call, after those posted before; from any thread."""
         loop = self.loop
         self._posted.append(call)
@@ -321,7 +322,11 @@ class Scheduler(Engine):
         timers: list[asyncio.TimerHandle] = []
         self.post(lambda: timers.append(self.call_later(timeout, expire)))
         self._sit(lambda: done() or bool(expired), event)
-        self.post(lambda: timers[0].cancel())
+
+        def call_off() -> None:
+            timers[0].cancel()
+
+        self.post(call_off)
         return done()
 
     def _sit(self, done: Callable[[], bool], seat: Seat) -> None:
@@ -345,18 +350,19 @@ class Scheduler(Engine):
         if threading.get_ident() not in self.crew:
             return
         seat = Seat(self)
-        self.post(lambda: self._virtual.call_outside(answer, seat.set))
+        # Not an option among others: answers are let in in the order of asking.
+        self.post(lambda: self._virtual.call_outside(answer, seat.resume))
         self._sit(answer.done, seat)
 
     # -- steps
 
     def _pump(self, done: Callable[[], bool], deadline: float | None) -> None:
         loop = self.loop
-        if loop is None:
+        if not isinstance(loop, VirtualLoop):
             return
         self.thread = threading.get_ident()
         self.looping = True
-        self._virtual.enter()
+        loop.enter()
         before = asyncio._get_running_loop()  # noqa: SLF001 - asyncio's own words for loops
         asyncio._set_running_loop(loop)  # noqa: SLF001
         try:
@@ -365,14 +371,13 @@ class Scheduler(Engine):
                 self.context.run(self._steps, loop, done, deadline)
         finally:
             asyncio._set_running_loop(before)  # noqa: SLF001
-            if isinstance(loop, VirtualLoop):
-                loop.leave()
+            loop.leave()
             self.looping = False
             self.thread = None
             if self.loop is not loop and not loop.is_closed():
                 close_loop(loop)
 
-    def _steps(self, loop: Any, done: Callable[[], bool], deadline: float | None) -> None:
+    def _steps(self, loop: VirtualLoop, done: Callable[[], bool], deadline: float | None) -> None:
         choose = self._runtime.schedule.choose
         ready = self.ready
         while True:

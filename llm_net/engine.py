@@ -16,7 +16,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, Protocol
+from concurrent.futures import Future
+from typing import Any, Literal, Protocol
 
 from llm_net.errors import UsageError
 from llm_net.workers import Workers
@@ -85,7 +86,7 @@ class Engine:
         self.looping = False
         self.workers = Workers()
         self._own: threading.Thread | None = None
-        self._posted: deque[Callable[[], None]] = deque()
+        self._posted: deque[Callable[[], object]] = deque()
         self._signalled = False
         self._opened = threading.Lock()
         # Held by whoever makes posted calls: the engine's own thread as long as it lives, or, while
@@ -189,7 +190,7 @@ class Engine:
         """Whether nothing moves while the calling thread looks."""
         return self.owned or self.loop is None or self.thread is None
 
-    def post(self, call: Callable[[], None]) -> None:
+    def post(self, call: Callable[[], object]) -> None:
         """Have the owner make this call, after those posted before; from any thread."""
         self._posted.append(call)
         if not self._signalled:
@@ -222,7 +223,7 @@ class Engine:
                 finally:
                     self._admitting.release()
 
-    def run(self, call: Callable[[], None]) -> None:
+    def run(self, call: Callable[[], object]) -> None:
         """Make this call now if we are the owner, else post it."""
         if self.owned:
             call()
@@ -317,6 +318,9 @@ class Engine:
 
     def pass_on(self) -> None:
         """Let others go on, where a thread of ours could hold them up."""
+
+    def wait_outside(self, answer: Future[Any]) -> None:
+        """Let others go on while a thread waits for the world outside; elsewhere they do anyhow."""
 
     def interrupt(self) -> None:
         """Let a pump that runs the loop look whether it is done; by the owner."""

@@ -118,7 +118,7 @@ class Lanes:
         if not lane.queue:
             del self._lanes[lane.sender]
             if lane.offered:
-                self._cell.withdraw(lane)
+                self._cell.hide(lane)
         return envelope
 
 
@@ -201,9 +201,9 @@ class ScheduledCell(Cell):
                 lane.offered = True
                 ready.append(lane)
             elif lane.offered and not room:
-                self.withdraw(lane)
+                self.hide(lane)
 
-    def withdraw(self, lane: Lane) -> None:
+    def hide(self, lane: Lane) -> None:
         """Take a lane off the options."""
         lane.offered = False
         ready: Any = self.engine.ready

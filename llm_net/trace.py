@@ -102,9 +102,14 @@ def canonical(value: Any) -> str:  # noqa: PLR0911 - a line for each kind of val
     if isinstance(value, BaseModel):
         return canonical(value.__dict__)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{canonical(k)}:{canonical(v)}" for k, v in value.items()) + "}"
+        pairs = zip(_texts(value.keys()), _texts(value.values()), strict=True)
+        return "{" + ",".join(f"{name}:{text}" for name, text in pairs) + "}"
     if isinstance(value, AbstractSet):
-        return "{" + ",".join(sorted(map(canonical, value))) + "}"
+        return "{" + ",".join(sorted(_texts(value))) + "}"
     if isinstance(value, Sequence):
-        return "[" + ",".join(map(canonical, value)) + "]"
+        return "[" + ",".join(_texts(value)) + "]"
     return type(value).__name__
+
+
+def _texts(values: Any) -> list[str]:
+    return [canonical(each) for each in values]

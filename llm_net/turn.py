@@ -6,6 +6,7 @@ Floor 1. Lends ids, time and role to what is written in it, and says to which ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -85,6 +86,15 @@ class Turn:
     def thread_limit(self) -> int:
         """How many messages a thread remembers in this runtime."""
         return self.runtime.thread_limit
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether others go on only when this turn lets them: in a deterministic run."""
+        return self.runtime.engine.patient
+
+    def wait_outside(self, answer: Future[Any]) -> None:
+        """Let others go on, where they do not anyhow, until this answer is there."""
+        self.runtime.engine.wait_outside(answer)
 
     def new_id(self) -> str:
         """The id of a message written in this turn."""

@@ -17,7 +17,7 @@ import heapq
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Future as OutsideFuture
 from typing import Any, NoReturn, TypeVar
 
@@ -216,14 +216,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """A future of this loop."""
         return asyncio.Future(loop=self)
 
-    def create_task(  # type: ignore[override]
+    def create_task(
         self,
-        coro: Coroutine[Any, Any, T],
+        coro: Any,
         *,
         name: str | None = None,
         context: contextvars.Context | None = None,
         **_: Any,  # an eager start is a matter of speed, and a newer Python's
-    ) -> asyncio.Task[T]:
+    ) -> asyncio.Task[Any]:
         """A task of this loop."""
         return asyncio.Task(coro, loop=self, name=name, context=context)
 
@@ -282,7 +282,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def run_until_complete(self, future: Any) -> Any:
         """Run until this is done; gives its result."""
         task = asyncio.ensure_future(future, loop=self)
-        task.add_done_callback(lambda _: self.stop())
+
+        def stop(_: object) -> None:
+            self.stop()
+
+        task.add_done_callback(stop)
         self.run_forever()
         return task.result()
 

@@ -87,7 +87,8 @@ def test_another_edge_may_overtake() -> None:
 
 @given(seed=st.integers(0, 1000), loss=st.floats(0, 1))
 def test_what_is_lost_is_a_dead_letter_and_the_seed_says_which(seed: int, loss: float) -> None:
-    runs = []
+    traces: list[str | None] = []
+    lost: list[str] = []
     for _ in range(2):
         net = pair(loss=loss)
         run = net.run("go", runtime=Deterministic(seed))
@@ -95,8 +96,8 @@ def test_what_is_lost_is_a_dead_letter_and_the_seed_says_which(seed: int, loss: 
         assert {letter.reason for letter in run.dead_letters} <= {"loss"}
         assert sorted([*lost, *bodies(net)], key=int) == [str(number) for number in range(20)]
         assert conserved(run)
-        runs.append(run.trace)
-    assert runs[0] == runs[1]
+        traces.append(run.trace)
+    assert traces[0] == traces[1]
     if loss == 1:
         assert len(lost) == 20
     if loss == 0:

@@ -21,7 +21,7 @@ from llm_net.errors import ModelCallError, ModelSetupError, UsageError
 from llm_net.llm import keys
 from llm_net.llm.answers import json_schema
 from llm_net.llm.model import ChatDict, Completion, Request, ToolCall, Usage
-from llm_net.llm.waiting import in_background, wait, within
+from llm_net.llm.waiting import await_future, in_background, wait, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,7 +88,7 @@ class LiteModel:
 
     async def acomplete(self, request: Request) -> Completion:
         """Ask the provider without blocking the event loop; raises what `complete` does."""
-        return await asyncio.wrap_future(in_background(self._ask(request)))
+        return await await_future(in_background(self._ask(request)), timeout=None, who=self.name)
 
     async def _ask(self, request: Request) -> Completion:
         patiently = self._ask_patiently(request)

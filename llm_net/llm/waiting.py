@@ -19,6 +19,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llm_net.context import AUTHOR
 from llm_net.errors import ModelCallError
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ def wait(future: Future[T], *, timeout: float | None, who: str) -> T:
     Raises:
         ModelCallError: If the time is over.
     """
+    author = AUTHOR.get()
+    if author is not None:
+        author.wait_outside(future)
     try:
         return future.result(timeout)
     except TimeoutError:
@@ -127,13 +131,21 @@ async def await_future(future: Future[T], *, timeout: float | None, who: str) ->
         async def limited() -> T:
             return await within(asyncio.wrap_future(future), timeout=timeout, who=who)
 
-        return await asyncio.wrap_future(in_background(limited()))
-    return await asyncio.wrap_future(future)
+        return await _await_here(in_background(limited()))
+    return await _await_here(future)
+
+
+async def _await_here(future: Future[T]) -> T:
+    """Await a future in whatever loop; one on virtual time lets answers in in order of asking."""
+    in_order: Callable[[Future[T]], Awaitable[T]] | None
+    in_order = getattr(asyncio.get_running_loop(), "from_outside", None)
+    return await (asyncio.wrap_future(future) if in_order is None else in_order(future))
 
 
 def call(function: Callable[[], T], *, timeout: float | None, who: str) -> T:
     """Make a blocking call; with a timeout, in a thread, so that the wait can end before it."""
-    if timeout is None:
+    author = AUTHOR.get()
+    if timeout is None and (author is None or not author.one_at_a_time):
         return function()
     return wait(in_thread(function), timeout=timeout, who=who)
 
