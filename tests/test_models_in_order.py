@@ -12,10 +12,14 @@ DEADLINE = 10
 COUNT = 5
 
 
+CALLS: list[str] = []
+
+
 class Asking(GenAgent):
     llm: ModuleLLM
 
     async def astep(self, message: Message) -> None:
+        CALLS.append(self.name)
         self.emit("out", str(await self.llm.agenerate(self.name)))
 
 
@@ -23,6 +27,7 @@ class AskingOnAThread(GenAgent):
     llm: ModuleLLM
 
     def step(self, message: Message) -> None:
+        CALLS.append(self.name)
         self.emit("out", str(self.llm.generate(self.name)))
 
 
@@ -30,29 +35,17 @@ class AskingOnAThread(GenAgent):
 def test_calls_run_side_by_side_and_come_back_in_order(
     kind: type[Asking | AskingOnAThread],
 ) -> None:
-    """The answers are given in the opposite order of the calls, and only when all are out."""
+    names = [f"a{number}" for number in range(COUNT)]
     traces: list[str | None] = []
     for _ in range(2):
-        called: list[str] = []
-        gates = [threading.Event() for _ in range(COUNT + 1)]
-        gates[COUNT].set()
+        CALLS.clear()
+        all_are_out = threading.Barrier(COUNT)
 
-        def answer(
-            request: Request,
-            called: list[str] = called,
-            gates: list[threading.Event] = gates,
-        ) -> str:
-            place = len(called)
-            called.append(str(request.messages[-1]["content"]))
-            if place == COUNT - 1:
-                gates[COUNT - 1].set()  # all are out: the last may go first
-            assert gates[place].wait(DEADLINE)
-            if place:
-                gates[place - 1].set()
-            return called[place].upper()
+        def answer(request: Request, together: threading.Barrier = all_are_out) -> str:
+            together.wait(DEADLINE)
+            return str(request.messages[-1]["content"]).upper()
 
         llm = ModuleLLM(answer)
-        names = [f"a{number}" for number in range(COUNT)]
         net = GenNetwork(
             name="net",
             agents=[kind(name=name, llm=llm) for name in names],
@@ -61,8 +54,8 @@ def test_calls_run_side_by_side_and_come_back_in_order(
         )
         run = net.run("go", runtime=Deterministic(4))
         assert run.failures == ()
-        assert [output.body.lower() for output in run.outputs] == called
-        assert sorted(called) == names
+        assert [output.body.lower() for output in run.outputs] == CALLS
+        assert sorted(CALLS) == names
         traces.append(run.trace)
     assert traces[0] == traces[1]
 
