@@ -17,6 +17,7 @@ import sys
 import tarfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parents[1] / ".cache" / "pykka-suite"
@@ -49,7 +50,9 @@ def fetch(folder: Path | None = None) -> Path:
 def unpack(path: Path, into: Path) -> Path:
     """Unpack the source distribution; gives its top folder."""
     with tarfile.open(path) as archive:
-        archive.extractall(into, filter="data")
+        # Older releases of Python 3.11 know no filter; what the archive holds, its hash says.
+        options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(into, **options)
     return into / path.name.removesuffix(".tar.gz")
 
 
