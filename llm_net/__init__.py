@@ -34,6 +34,7 @@ from llm_net.run import Run
 from llm_net.runtime import Runtime
 from llm_net.scope import Statistics
 from llm_net.supervision import Supervision
+from llm_net.watching import Terminated
 
 __all__ = [
     "Address",
@@ -70,6 +71,7 @@ __all__ = [
     "Runtime",
     "Statistics",
     "Supervision",
+    "Terminated",
     "ToolCall",
     "UnknownAgent",
     "UnscriptedCall",

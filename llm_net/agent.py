@@ -370,6 +370,27 @@ class GenAgent(BaseModel):
             raise UsageError(msg)
         return self._voice().schedule(delay, message, every)
 
+    def watch(self, other: AgentRef | Address | GenAgent | str) -> None:
+        """Get a `Terminated` message when another agent is gone: stopped, removed, or given up.
+
+        Once, however often it is watched; at once, if it is not live. A handler `terminated` takes
+        it.
+
+        Raises:
+            UsageError: If this agent is not live.
+            UnknownAgent: If nobody has that path.
+        """
+        self._voice().watch(other)
+
+    def unwatch(self, other: AgentRef | Address | GenAgent | str) -> None:
+        """Watch another agent no more.
+
+        Raises:
+            UsageError: If this agent is not live.
+            UnknownAgent: If nobody has that path.
+        """
+        self._voice().unwatch(other)
+
     async def sleep(self, seconds: float) -> None:
         """Wait on the runtime's clock, in an async handler."""
         await asyncio.sleep(seconds)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import pykka
@@ -27,7 +28,7 @@ from llm_net.handlers import Handler, Place, is_async
 from llm_net.mailbox import Envelope, Mailbox, Reason, Sink
 from llm_net.message import Message, Method
 from llm_net.node import Node
-from llm_net.recovery import RESUME, Snapshot, apply, keeps_start, recover
+from llm_net.recovery import RESUME, Pause, Snapshot, apply, keeps_start, recover
 from llm_net.registry import unregister
 from llm_net.routing import Route
 from llm_net.runner import give_all, run_after_all, run_in_place, run_in_task, run_on_thread
@@ -37,6 +38,7 @@ from llm_net.speech import give_result
 from llm_net.supervision import Intensity
 from llm_net.timers import Timer, schedule
 from llm_net.turn import Desk, Turn
+from llm_net.watching import tell_watchers, unwatch, watch
 
 __all__ = ["Cell"]
 
@@ -47,6 +49,11 @@ QUANTUM = 64
 
 RESPONSE = Method.RESPONSE.value
 INLINE = Place.INLINE
+
+
+# Empty, and shared by all who have none: a deque is larger than the rest of an idle cell.
+NOBODY: deque[Admission] = deque()
+NO_HOOKS: deque[Callable[[], None]] = deque()
 
 
 class Mail(Protocol):
@@ -72,6 +79,29 @@ class Cell(EventLoopActor):
 
     quantum = QUANTUM
 
+    # What most agents never change stands here until one does: it keeps an idle agent small, and
+    # CPython keeps the names of at most thirty attributes for all objects of a class together.
+    stopped = False
+    intensity: Intensity | None = None
+    snapshot: Snapshot | None = None
+    dead = 0
+    failures = 0
+    restarts = 0
+    line = NOBODY
+    """Messages that wait for room in the mailbox."""
+    entries: tuple[int, tuple[Cell, ...] | None] | None = None
+    """For a network: a version, and who takes its messages then; None if it depends."""
+    pause: Pause | None = None
+    """What it waits for before a restart."""
+    given_up = False
+    """Whether a supervisor has stopped it for its failures."""
+    tries: Mapping[Envelope, int] = MappingProxyType({})
+    """How often messages have failed that are tried again."""
+    watchers: Mapping[Cell, Scope] = MappingProxyType({})
+    """Who is told when it is gone, and in which run."""
+    watches: Mapping[Cell, None] = MappingProxyType({})
+    """Whose end it is told of."""
+
     def __init__(self, node: Node, runtime: Runtime, parent: Cell | None, home: Scope) -> None:
         # Not calling Pykka's: a UUID, an Event and a reference for each agent cost more than the
         # rest of starting it; here they are made when they are asked for.
@@ -85,46 +115,33 @@ class Cell(EventLoopActor):
         self.children: dict[Cell, None] = {}
         self.ref: Any = None
         """The agent's reference; given by whoever starts it."""
-
+        self.sent = 0
+        self.delivered = 0
+        self.stopping: str | None = None
+        self.scheduled = False
+        self.turns = 0
         self.mail: Mail = deque()
         self.table = node.behaviour.handlers
         self.limit = node.behaviour.concurrency
-        self.scheduled = False
-        self.turns = 0
         self.open: dict[Turn, None] = {}
         """The turns that wait, on the loop or on a thread; `turns` is how many."""
         self.conversations: dict[str, Sink] = {}
         """Who takes messages to this agent that answer one of these ids, in its place."""
         self.timers: dict[Timer, None] = {}
 
-        self.stopping: str | None = None
-        self.stopped = False
         self.when_over: list[Callable[[], None]] = []
-        self.intensity: Intensity | None = None
-        self.snapshot: Snapshot | None = None
-
-        self.sent = 0
-        self.delivered = 0
-        self.dead = 0
-        self.failures = 0
-        self.restarts = 0
-
         self.bound: Mailbox | None = node.mailbox
         self.capacity = 0 if self.bound is None else self.bound.capacity or 0
-        self.line: deque[Admission] = deque()
-        """Messages that wait for room in the mailbox."""
         self.careful = bool(runtime.instruments) or self.bound is not None
         """Whether more is to be done with a message than to queue it: it stops, or is watched."""
         self.routes: dict[str, Route] = {}
         """The compiled routes of its events, as of the runtime's `version`."""
         self.version = runtime.version
 
-        self.entries: tuple[int, tuple[Cell, ...] | None] | None = None
-        """For a network: a version, and who takes its messages then; None if it depends."""
-
         self._desk = runtime.desk
-        self._hooks: deque[Callable[[], None]] = deque()
-        self._holding = False
+        self._hooks = NO_HOOKS
+        self._holding = 0
+        """How many hooks and pauses keep messages waiting."""
 
     # -- Pykka's seams; what are attributes there, costly to make for each agent, are properties
 
@@ -318,6 +335,8 @@ class Cell(EventLoopActor):
             circle = None if waits is None else circle_of(waits.cell, admission)
             if circle is None:
                 envelope.scope.open += 1
+                if not self.line:
+                    self.line = deque()
                 self.line.append(admission)
                 if waits is not None:
                     waits.wait_for(admission)
@@ -387,6 +406,8 @@ class Cell(EventLoopActor):
                 self.mail.append(envelope)
         self._turn_away(scope.reason, scope)
         self._let_in()
+        if self.pause is not None and self.pause.scope is scope:
+            self.pause.end()
         for timer in list(self.timers):
             if timer.turn.scope is scope:
                 timer.end()
@@ -577,6 +598,23 @@ class Cell(EventLoopActor):
             self.turns -= 1
         if self.runtime.instruments:
             self.runtime.observe("finish", envelope, self.node.path)
+        supervision = None if error is None else self.node.supervision
+        if raised is not None and error is not None and supervision and supervision.max_tries:
+            # Its end is told when it is known whether it is tried again.
+            recover(
+                self,
+                raised,
+                envelope.scope,
+                partial(self._try_again, envelope, error, supervision.max_tries),
+            )
+        else:
+            self._tell_end(turn, envelope, error)
+            if error is not None and raised is not None and not self.stopped:
+                recover(self, raised, envelope.scope)
+        if not self.scheduled and (self.mail or self.stopping is not None):
+            self._schedule()
+
+    def _tell_end(self, turn: Turn, envelope: Envelope, error: HandlerError | None) -> None:
         if envelope.sink is not None:
             if turn.abandoned:
                 msg = f"The agent {self.node.path!r} was stopped while it handled the message."
@@ -585,10 +623,29 @@ class Cell(EventLoopActor):
                 envelope.sink.ended(error)
         if not turn.detached:
             envelope.scope.close()
-        if error is not None and raised is not None and not self.stopped:
-            recover(self, raised, envelope.scope)
-        if not self.scheduled and (self.mail or self.stopping is not None):
-            self._schedule()
+
+    def _try_again(
+        self, envelope: Envelope, error: HandlerError, most: int, directive: str
+    ) -> None:
+        """A message has failed that may be tried several times."""
+        scope = envelope.scope
+        count = self.tries.get(envelope, 0) + 1
+        again = directive in ("resume", "restart") and self.stopping != "now" and not self.stopped
+        if again and count < most and scope.ended is None:
+            self.tries = {**self.tries, envelope: count}
+            scope.delivered -= 1
+            self.delivered -= 1
+            self.mail.appendleft(envelope)
+            return
+        self.tries = {each: done for each, done in self.tries.items() if each is not envelope}
+        if envelope.sink is not None:
+            envelope.sink.ended(error)
+        if again and scope.ended is None:
+            scope.delivered -= 1
+            self.delivered -= 1
+            self.dead += 1
+            self.runtime.bury(envelope, Reason.POISON, self.node.path, told=True)
+        scope.close()
 
     def failed(self, turn: Turn, raised: BaseException) -> HandlerError:
         """Record that a turn raised."""
@@ -694,6 +751,8 @@ class Cell(EventLoopActor):
         if self.stopping is None and not self.stopped:
             self.stopping = "drain"
             self.careful = True
+            if self.pause is not None:
+                self.pause.end()  # what is still to be handled is handled by an agent that is well
             for child in list(self.children):
                 child.stop_in_order()
             self._schedule()
@@ -704,6 +763,8 @@ class Cell(EventLoopActor):
             return
         self.stopping = "now"
         self.careful = True
+        if self.pause is not None:
+            self.pause.leave(self)
         while self.mail:
             self._bury(self.mail.popleft(), reason)
         self._turn_away(reason)
@@ -730,6 +791,8 @@ class Cell(EventLoopActor):
         if self.runtime.instruments:
             self.runtime.observe("stop", self.node.path)
         self.ref.retire(self)
+        if self.watchers or self.watches:
+            tell_watchers(self)
         if self.parent is None:
             unregister(self.ref)
         else:
@@ -744,6 +807,26 @@ class Cell(EventLoopActor):
             call()
         self.when_over.clear()
 
+    def hold(self, pause: Pause) -> None:
+        """Take no message before a restart."""
+        self.pause = pause
+        self._holding += 1
+
+    def let_go(self, pause: Pause) -> None:
+        """Take messages again, as far as anything else allows."""
+        if self.pause is pause:
+            self.pause = None
+            self._holding -= 1
+            self._schedule()
+
+    def watch(self, other: Any) -> None:
+        """Be told when another agent is gone; any thread."""
+        watch(self, other)
+
+    def unwatch(self, other: Any) -> None:
+        """Be told no more; any thread."""
+        unwatch(self, other)
+
     def hook(
         self, name: str, *arguments: Any, then: Callable[[BaseException | None], None]
     ) -> None:
@@ -752,12 +835,12 @@ class Cell(EventLoopActor):
         if hook is None:
             then(None)
             return
-        self._holding = True
+        self._holding += 1
         scope = self.runtime.world if self.home.past else self.home
         scope.open += 1
 
         def over(turn: Turn, raised: BaseException | None) -> None:
-            self._holding = False
+            self._holding -= 1
             self.open.pop(turn, None)
             if raised is not None:
                 self.failed(turn, raised)
@@ -780,6 +863,8 @@ class Cell(EventLoopActor):
             else:
                 over(turn, run_in_place(partial(hook, *given), turn, _ignore))
 
+        if not self._hooks:
+            self._hooks = deque()
         self._hooks.append(begin)
         self._schedule()
 

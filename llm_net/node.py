@@ -77,6 +77,14 @@ class Voice(Protocol):
         """Take a question to the receiver, and await the reply."""
         ...
 
+    def watch(self, other: Any) -> None:
+        """Be told when another agent is gone."""
+        ...
+
+    def unwatch(self, other: Any) -> None:
+        """Be told no more."""
+        ...
+
     def schedule(self, delay: float, message: Message | str, every: float | None) -> Cancellable:
         """Take a message for later."""
         ...

@@ -214,7 +214,15 @@ class Runtime:
             return random.Random()  # noqa: S311 - for behaviour, not for secrets
         return random.Random(f"{self.seed}:{path}")  # noqa: S311
 
-    def bury(self, envelope: Envelope, reason: str, receiver: str, *, counted: bool = True) -> None:
+    def bury(
+        self,
+        envelope: Envelope,
+        reason: str,
+        receiver: str,
+        *,
+        counted: bool = True,
+        told: bool = False,
+    ) -> None:
         """Make this message a dead letter.
 
         Args:
@@ -222,6 +230,7 @@ class Runtime:
             reason: One of `Reason`, or the name of the limit that ended the run.
             receiver: The path it was meant for.
             counted: Whether it was counted as sent before.
+            told: Whether whoever asked has been told already.
         """
         scope = envelope.scope
         if not counted:
@@ -231,7 +240,7 @@ class Runtime:
         scope.dead_letters.append(letter)
         log.debug("dead letter (%s) for %r: %r", reason, receiver, envelope.message)
         self.observe("drop", letter)
-        if envelope.sink is not None:
+        if envelope.sink is not None and not told:
             envelope.sink.ended(_undelivered(letter))
 
     def observe(self, hook: str, *args: object) -> None:

@@ -63,6 +63,7 @@ class Lanes:
         self._numbers = 0
         self._front = 0
         self._last: Lane | None = None
+        self._given: Envelope | None = None
         self.source = ""
         """The path of whoever sends what is taken in next."""
         self.next: Lane | None = None
@@ -96,11 +97,14 @@ class Lanes:
         self._count += 1
 
     def appendleft(self, envelope: Envelope) -> None:
-        """Take the message back that was given last."""
-        assert self._last is not None
+        """Take a message back: the one that was given last, or one that failed."""
+        lane = self._last
+        if lane is None or self._given is not envelope:
+            sender = _name(envelope)  # others were given since; this is who it seems to be from
+            lane = self._lanes.get(sender) or Lane(self._cell, sender)
         self._front -= 1
-        self._last.queue.appendleft((self._front, envelope))
-        self._lanes[self._last.sender] = self._last
+        lane.queue.appendleft((self._front, envelope))
+        self._lanes[lane.sender] = lane
         self._names.setdefault(_name(envelope), deque()).appendleft(self._front)
         self._count += 1
 
@@ -110,6 +114,7 @@ class Lanes:
         self._last = lane
         self._count -= 1
         _, envelope = lane.queue.popleft()
+        self._given = envelope
         name = _name(envelope)
         numbers = self._names[name]
         numbers.popleft()

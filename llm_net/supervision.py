@@ -33,12 +33,24 @@ class Supervision:
             these.
         max_restarts: More restarts than this within `window_s` stop the agent and escalate.
         window_s: Seconds in which restarts are counted; None is the agent's whole life.
+        backoff_s: Seconds before the first restart that counts, on the runtime's clock; twice as
+            many before each further one. Meanwhile the mailbox waits.
+        max_backoff_s: The longest of these times; None is no bound.
+        keep_state: Whether a restart leaves the fields as they are.
+        max_tries: How often a message is tried whose handler raises, after a `resume` or `restart`:
+            it is handled again, first of all, and after the last try it is a dead letter
+            (`poison`). Whoever asked hears only then. What a failing try has sent is sent, so this
+            is at least once. None tries once, and a failing message counts as delivered.
     """
 
     strategy: Strategy = "one_for_one"
     directive: Directive | Callable[[BaseException], Directive] = "resume"
     max_restarts: int | None = None
     window_s: float | None = None
+    backoff_s: float = 0.0
+    max_backoff_s: float | None = None
+    keep_state: bool = False
+    max_tries: int | None = None
 
     def __post_init__(self) -> None:
         if self.strategy not in get_args(Strategy):
@@ -54,11 +66,31 @@ class Supervision:
         if window is not None and not (is_number(window) and window > 0):
             msg = f"window_s={window!r} is no length of time: give seconds above 0, or None."
             raise UsageError(msg)
+        for name in ("backoff_s", "max_backoff_s"):
+            value = getattr(self, name)
+            optional = name == "max_backoff_s"
+            if not (value is None and optional) and not (is_number(value) and value >= 0):
+                msg = f"{name}={value!r} is no time to wait: give seconds, 0 or more."
+                raise UsageError(msg)
+        tries = self.max_tries
+        if tries is not None and (isinstance(tries, bool) or not isinstance(tries, int)):
+            msg = f"max_tries={tries!r} is no number of tries: give 1 or more, or None."
+            raise UsageError(msg)
+        if tries is not None and tries < 1:
+            msg = f"max_tries={tries!r} would try no message at all: give 1 or more, or None."
+            raise UsageError(msg)
 
     @property
     def may_restart(self) -> bool:
         """Whether a restart can follow, so that the fields at start must be kept."""
         return callable(self.directive) or self.directive == "restart"
+
+    def backoff(self, restarts: int) -> float:
+        """Seconds to wait before this restart, the first being 1."""
+        if not self.backoff_s:
+            return 0.0
+        most = float("inf") if self.max_backoff_s is None else self.max_backoff_s
+        return min(most, self.backoff_s * 2.0 ** min(restarts - 1, 1000))
 
     def decide(self, error: BaseException) -> Directive:
         """The directive for this exception.
@@ -77,15 +109,20 @@ class Intensity:
     def __init__(self) -> None:
         self._times: deque[float] = deque()
 
+    @property
+    def count(self) -> int:
+        """How many restarts count now."""
+        return len(self._times)
+
     def allows(self, supervision: Supervision, now: float) -> bool:
         """Whether one more restart at this time, in seconds, is within bounds; then it counts."""
-        if supervision.max_restarts is None:
-            return True
+        if supervision.max_restarts is None and not supervision.backoff_s:
+            return True  # and nobody asks how many there were
         window = supervision.window_s
         if window is not None:
             while self._times and self._times[0] <= now - window:
                 self._times.popleft()
-        if len(self._times) >= supervision.max_restarts:
+        if supervision.max_restarts is not None and len(self._times) >= supervision.max_restarts:
             return False
         self._times.append(now)
         return True

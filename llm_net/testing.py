@@ -59,12 +59,14 @@ class Collected:
         emitted: Events and messages given to `emit` and `aemit`.
         asked: Receivers and messages given to `ask` and `aask`.
         scheduled: Delays in seconds, messages and periods given to `schedule`.
+        watched: Whom it watches.
     """
 
     sent: list[Message] = field(default_factory=list)
     emitted: list[tuple[str, Message]] = field(default_factory=list)
     asked: list[tuple[Any, Message]] = field(default_factory=list)
     scheduled: list[tuple[float, Message, float | None]] = field(default_factory=list)
+    watched: list[Any] = field(default_factory=list)
 
 
 @contextmanager
@@ -138,6 +140,13 @@ class _Collector:
 
     async def asend(self, message: Message | str) -> None:
         self.send(message)
+
+    def watch(self, other: Any) -> None:
+        self._collected.watched.append(other)
+
+    def unwatch(self, other: Any) -> None:
+        if other in self._collected.watched:
+            self._collected.watched.remove(other)
 
     async def aemit(self, event: str, what: Message | str) -> None:
         self.emit(event, what)
