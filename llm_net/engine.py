@@ -197,9 +197,14 @@ class Engine:
             loop = self.loop
             if self.host == "inline" and self.thread is None and loop is not None:
                 return  # nobody pumps, and the next pump looks first
-            self._signalled = True
-            if loop is None or not self._signal(loop):
-                self._signalled = False
+            signalled = False
+            try:
+                self._signalled = True
+                signalled = loop is not None and self._signal(loop)
+            finally:
+                if not signalled:  # interrupted, perhaps: the next call is to signal again
+                    self._signalled = False
+            if not signalled:
                 self._admit_closed()
 
     def _signal(self, loop: asyncio.AbstractEventLoop) -> bool:

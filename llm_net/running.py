@@ -24,6 +24,9 @@ __all__ = ["Conversation", "Launch", "Running"]
 PROGRESS_S = 0.2
 """Seconds between two lines of progress."""
 
+GRACE_S = 0.2
+"""Seconds that a run which is over waits for handlers on threads, which nothing can interrupt."""
+
 Launch = Callable[[Scope, Runtime], None]
 """Sets out the first messages of a run; by the owner of the engine."""
 
@@ -101,6 +104,8 @@ class Running:
         event = runtime.engine.event()
         runtime.engine.run(partial(self._end, runtime, event.set))
         runtime.engine.wait(self._stopped, event, None)
+        # Handlers on threads that nobody waits for mostly return in a moment; then nothing is left.
+        runtime.engine.wait(self._gone, event, GRACE_S)
         self._leave(runtime)
 
     # -- on the running loop
@@ -135,6 +140,8 @@ class Running:
         runtime.engine.run(partial(self._end, runtime, event.set))
         while not self._stopped():
             await event.wait(None)
+        if not self._gone():
+            await event.wait(GRACE_S)
         self._leave(runtime)
 
     # -- what both do
@@ -210,6 +217,10 @@ class Running:
         if self._starts:
             return cell is None or cell.over()
         return self.scope.quiet or cell is None or cell.idles(self.scope)
+
+    def _gone(self) -> bool:
+        """Whether what the run has started has stopped, to the last thread."""
+        return not self._starts or self._node.cell is None
 
     def _leave(self, runtime: Runtime) -> None:
         cell = self._node.cell
