@@ -87,7 +87,7 @@ class Cell(EventLoopActor):
     dead = 0
     failures = 0
     restarts = 0
-    line = NOBODY
+    line: deque[Admission] = NOBODY
     """Messages that wait for room in the mailbox."""
     entries: tuple[int, tuple[Cell, ...] | None] | None = None
     """For a network: a version, and who takes its messages then; None if it depends."""
@@ -139,7 +139,7 @@ class Cell(EventLoopActor):
         self.version = runtime.version
 
         self._desk = runtime.desk
-        self._hooks = NO_HOOKS
+        self._hooks: deque[Callable[[], None]] = NO_HOOKS
         self._holding = 0
         """How many hooks and pauses keep messages waiting."""
 

@@ -67,9 +67,11 @@ class Supervision:
             msg = f"window_s={window!r} is no length of time: give seconds above 0, or None."
             raise UsageError(msg)
         for name in ("backoff_s", "max_backoff_s"):
-            value = getattr(self, name)
+            value: float | None = getattr(self, name)
             optional = name == "max_backoff_s"
-            if not (value is None and optional) and not (is_number(value) and value >= 0):
+            if value is None and optional:
+                continue
+            if value is None or not is_number(value) or not value >= 0:
                 msg = f"{name}={value!r} is no time to wait: give seconds, 0 or more."
                 raise UsageError(msg)
         tries = self.max_tries

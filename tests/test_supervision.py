@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from llm_net import (
+    DeadLetter,
     Deterministic,
+    Envelope,
     GenAgent,
     GenNetwork,
     HandlerError,
@@ -191,13 +193,26 @@ class Law(Instrument):
         self.runtime: Runtime | None = None
         self.broken: list[Any] = []
 
-    def _look(self, *_: object) -> None:
+    def _look(self) -> None:
         assert self.runtime is not None
         counts = self.runtime.statistics()
         if counts.sent != counts.delivered + counts.queued + counts.dead:
             self.broken.append(counts)
 
-    send = deliver = finish = fail = drop = _look
+    def send(self, envelope: Envelope, receiver: str) -> None:
+        self._look()
+
+    def deliver(self, envelope: Envelope, receiver: str) -> None:
+        self._look()
+
+    def finish(self, envelope: Envelope, receiver: str) -> None:
+        self._look()
+
+    def fail(self, error: HandlerError) -> None:
+        self._look()
+
+    def drop(self, letter: DeadLetter) -> None:
+        self._look()
 
 
 @pytest.mark.parametrize("directive", ["resume", "restart"])
