@@ -27,7 +27,7 @@ from llm_net.engine import Engine, Signal, close_loop
 from llm_net.errors import NonDeterminismError, UsageError
 from llm_net.guard import guarded
 from llm_net.runtime import Runtime
-from llm_net.schedules import Random, Schedule
+from llm_net.schedules import Fifo, Random, Schedule
 from llm_net.trace import Trace
 from llm_net.turn import author
 from llm_net.virtual_time import VirtualLoop
@@ -220,6 +220,7 @@ class Scheduler(Engine):
         self._runtime = runtime
         self._back = threading.Semaphore(0)
         self._lent = False
+        self._broken = False
         self._start = 0.0
 
     # -- what the runtime asks
@@ -378,7 +379,7 @@ class Scheduler(Engine):
                 close_loop(loop)
 
     def _steps(self, loop: VirtualLoop, done: Callable[[], bool], deadline: float | None) -> None:
-        choose = self._runtime.schedule.choose
+        choose = Fifo().choose if self._broken else self._runtime.schedule.choose
         ready = self.ready
         while True:
             if self._posted:
@@ -394,7 +395,12 @@ class Scheduler(Engine):
             elif len(ready) == 1:
                 ready.pop().serve()
             else:
-                ready.pop(choose(ready)).serve()
+                try:
+                    step = ready.pop(choose(ready))
+                except BaseException:
+                    self._broken = True  # what is left, the stop that follows, comes in FIFO order
+                    raise
+                step.serve()
 
     def _pass_time(self, loop: VirtualLoop, deadline: float | None) -> bool:
         """Nothing can run now: wait for the world, or jump; False at the deadline."""

@@ -111,6 +111,7 @@ class Lanes:
     def popleft(self) -> Envelope:
         """The head of the lane that is next, or the oldest message."""
         lane = self.next or min(self.all(), key=lambda lane: lane.queue[0][0])
+        self.next = None  # once: a handler may stop its agent, which empties the mailbox
         self._last = lane
         self._count -= 1
         _, envelope = lane.queue.popleft()
