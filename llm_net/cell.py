@@ -702,7 +702,7 @@ class Cell(EventLoopActor):
         if turn.ending:
             self._turn_over(turn, turn.raised)  # its handler has returned already
         elif turn.task is not None:
-            turn.task.cancel()
+            self.engine.cancel(turn.task, self.node.path)
 
     # -- life
 

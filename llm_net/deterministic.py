@@ -339,6 +339,14 @@ class Scheduler(Engine):
             seat.turn.acquire()
             seat.parked = False
 
+    def cancel(self, task: asyncio.Task[Any], path: str) -> None:
+        """Cancel the task of a turn, when it is its turn.
+
+        One at a time, each to its end: how many rounds a cancelled `wait_for` takes is another
+        matter on every Python.
+        """
+        self.offer(f"cancel {path}", path, task.cancel)
+
     def pass_on(self) -> None:
         """Let others go on, if the schedule says so; by the thread that has the turn."""
         seat = Seat(self)

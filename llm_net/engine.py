@@ -321,6 +321,10 @@ class Engine:
         if self.looping and self.loop is not None:
             self.loop.call_soon(self._drain, context=self.context)
 
+    def cancel(self, task: asyncio.Task[Any], path: str) -> None:  # noqa: ARG002 - some name it
+        """Cancel the task of a turn; by the owner."""
+        task.cancel()
+
     def pass_on(self) -> None:
         """Let others go on, where a thread of ours could hold them up."""
 

@@ -445,7 +445,7 @@ def run_under(plan: Plan, schedule: Schedule) -> tuple[Run, Notes, Watch, Determ
         Message(str(plan.hops)),
         runtime=runtime,
         max_messages=MOST,
-        **plan.limits,  # type: ignore[arg-type]
+        **plan.limits,
     )
     return run, notes, watch, runtime
 
