@@ -11,9 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import pykka
@@ -28,7 +27,7 @@ from llm_net.handlers import Handler, Place, is_async
 from llm_net.mailbox import Envelope, Mailbox, Reason, Sink
 from llm_net.message import Message, Method
 from llm_net.node import Node
-from llm_net.recovery import RESUME, Pause, Snapshot, apply, keeps_start, recover
+from llm_net.recovery import RESUME, Pause, Retry, Snapshot, apply, decide, keeps_start, recover
 from llm_net.registry import unregister
 from llm_net.routing import Route
 from llm_net.runner import give_all, run_after_all, run_in_place, run_in_task, run_on_thread
@@ -38,7 +37,7 @@ from llm_net.speech import give_result
 from llm_net.supervision import Intensity
 from llm_net.timers import Timer, schedule
 from llm_net.turn import Desk, Turn
-from llm_net.watching import tell_watchers, unwatch, watch
+from llm_net.watching import Watchers, tell_watchers, unwatch, watch
 
 __all__ = ["Cell"]
 
@@ -94,13 +93,11 @@ class Cell(EventLoopActor):
     pause: Pause | None = None
     """What it waits for before a restart."""
     given_up = False
-    """Whether a supervisor has stopped it for its failures."""
-    tries: Mapping[Envelope, int] = MappingProxyType({})
-    """How often messages have failed that are tried again."""
-    watchers: Mapping[Cell, Scope] = MappingProxyType({})
-    """Who is told when it is gone, and in which run."""
-    watches: Mapping[Cell, None] = MappingProxyType({})
-    """Whose end it is told of."""
+    """Whether a supervisor has stopped it for a failure."""
+    spreads: bool | None = None
+    """For a network: whether a failure of one member may restart others; None is not looked up."""
+    watchers: Watchers | None = None
+    """Who is told when it is gone."""
 
     def __init__(self, node: Node, runtime: Runtime, parent: Cell | None, home: Scope) -> None:
         # Not calling Pykka's: a UUID, an Event and a reference for each agent cost more than the
@@ -406,8 +403,8 @@ class Cell(EventLoopActor):
                 self.mail.append(envelope)
         self._turn_away(scope.reason, scope)
         self._let_in()
-        if self.pause is not None and self.pause.scope is scope:
-            self.pause.end()
+        if self.pause is not None:
+            self.pause.outlive(scope)
         for timer in list(self.timers):
             if timer.turn.scope is scope:
                 timer.end()
@@ -569,7 +566,8 @@ class Cell(EventLoopActor):
         """A turn has ended, well or badly."""
         envelope = turn.envelope
         assert envelope is not None
-        if raised is None and envelope.sink is None and not (self.careful or turn.waits):
+        quick = raised is None and envelope.sink is None and not turn.abandoned
+        if quick and not (self.careful or turn.waits):
             if turn is self._desk:
                 turn.cell = None
             else:
@@ -598,19 +596,19 @@ class Cell(EventLoopActor):
             self.turns -= 1
         if self.runtime.instruments:
             self.runtime.observe("finish", envelope, self.node.path)
-        supervision = None if error is None else self.node.supervision
-        if raised is not None and error is not None and supervision and supervision.max_tries:
-            # Its end is told when it is known whether it is tried again.
-            recover(
-                self,
-                raised,
-                envelope.scope,
-                partial(self._try_again, envelope, error, supervision.max_tries),
-            )
-        else:
+        if error is None or raised is None or self.stopped:
             self._tell_end(turn, envelope, error)
-            if error is not None and raised is not None and not self.stopped:
-                recover(self, raised, envelope.scope)
+        elif (self.node.supervision or RESUME).max_tries is None:
+            envelope.scope.open += 1  # it is not quiet before it is decided what is to be done
+            self._tell_end(turn, envelope, error)
+            recover(self, raised, envelope.scope)
+            envelope.scope.close()
+        else:
+            # Its end is told when it is known whether it is tried again.
+            retry, source = Retry(envelope, error), self.source_of(envelope)
+            recover(self, raised, envelope.scope, retry, source)
+        if self.pause is not None:
+            self.pause.look(self)
         if not self.scheduled and (self.mail or self.stopping is not None):
             self._schedule()
 
@@ -624,28 +622,13 @@ class Cell(EventLoopActor):
         if not turn.detached:
             envelope.scope.close()
 
-    def _try_again(
-        self, envelope: Envelope, error: HandlerError, most: int, directive: str
-    ) -> None:
-        """A message has failed that may be tried several times."""
-        scope = envelope.scope
-        count = self.tries.get(envelope, 0) + 1
-        again = directive in ("resume", "restart") and self.stopping != "now" and not self.stopped
-        if again and count < most and scope.ended is None:
-            self.tries = {**self.tries, envelope: count}
-            scope.delivered -= 1
-            self.delivered -= 1
-            self.mail.appendleft(envelope)
-            return
-        self.tries = {each: done for each, done in self.tries.items() if each is not envelope}
-        if envelope.sink is not None:
-            envelope.sink.ended(error)
-        if again and scope.ended is None:
-            scope.delivered -= 1
-            self.delivered -= 1
-            self.dead += 1
-            self.runtime.bury(envelope, Reason.POISON, self.node.path, told=True)
-        scope.close()
+    def source_of(self, envelope: Envelope) -> str:  # noqa: ARG002 - some mailboxes keep it
+        """Who sent a message that is handled, as far as its place in the mailbox depends on it."""
+        return ""
+
+    def take_back(self, envelope: Envelope, source: str) -> None:  # noqa: ARG002 - likewise
+        """Put a message that is to be tried again before all others."""
+        self.mail.appendleft(envelope)
 
     def failed(self, turn: Turn, raised: BaseException) -> HandlerError:
         """Record that a turn raised."""
@@ -729,9 +712,9 @@ class Cell(EventLoopActor):
         if raised is not None:
             # An agent that could not start has nothing to go on with. Resuming would serve messages
             # from a state that on_start was to prepare; restarting would fail again, for ever.
-            directive = (self.node.supervision or RESUME).decide(raised)
-            directive = "escalate" if directive == "escalate" else "stop"
-            apply(self, directive, raised, self.home)
+            scope = self.runtime.world if self.home.past else self.home
+            escalates = decide(self, raised) == "escalate"
+            apply(self, "escalate" if escalates else "stop", raised, scope)
 
     def move_below(self, above: Cell) -> None:
         """Be a member of another live network from now on, with everything that is under way."""
@@ -752,7 +735,7 @@ class Cell(EventLoopActor):
             self.stopping = "drain"
             self.careful = True
             if self.pause is not None:
-                self.pause.end()  # what is still to be handled is handled by an agent that is well
+                self.pause.hurry(self)  # what is left is handled by an agent that is well
             for child in list(self.children):
                 child.stop_in_order()
             self._schedule()
@@ -775,6 +758,7 @@ class Cell(EventLoopActor):
 
     def _end(self) -> None:
         """No turn is open and no child is live: run the last hook and be gone."""
+        self.stopping = "now"  # a sibling's failure restarts it no more
         self.hook("on_stop", then=lambda _raised: self._gone())
 
     def _gone(self) -> None:
@@ -791,8 +775,6 @@ class Cell(EventLoopActor):
         if self.runtime.instruments:
             self.runtime.observe("stop", self.node.path)
         self.ref.retire(self)
-        if self.watchers or self.watches:
-            tell_watchers(self)
         if self.parent is None:
             unregister(self.ref)
         else:
@@ -803,6 +785,8 @@ class Cell(EventLoopActor):
             event.set()
         if self.parent is None:
             self.runtime.leave(self)
+        if self.watchers is not None:
+            tell_watchers(self)
         for call in self.when_over:
             call()
         self.when_over.clear()
@@ -811,13 +795,13 @@ class Cell(EventLoopActor):
         """Take no message before a restart."""
         self.pause = pause
         self._holding += 1
+        self._schedule()
 
-    def let_go(self, pause: Pause) -> None:
+    def let_go(self) -> None:
         """Take messages again, as far as anything else allows."""
-        if self.pause is pause:
-            self.pause = None
-            self._holding -= 1
-            self._schedule()
+        self.pause = None
+        self._holding -= 1
+        self._schedule()
 
     def watch(self, other: Any) -> None:
         """Be told when another agent is gone; any thread."""
@@ -842,9 +826,13 @@ class Cell(EventLoopActor):
         def over(turn: Turn, raised: BaseException | None) -> None:
             self._holding -= 1
             self.open.pop(turn, None)
+            if turn.abandoned:
+                raised = None  # it did not fail: a stop, or another restart, has broken it off
             if raised is not None:
                 self.failed(turn, raised)
             then(raised)
+            if self.pause is not None:
+                self.pause.look(self)
             if self.mail or self.stopping is not None:
                 self._schedule()
             scope.close()

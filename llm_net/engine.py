@@ -446,6 +446,11 @@ class Engine:
                 self.awake = True  # interrupted: whoever drives the engine is to come back
 
 
+_LOOK_S = 0.25
+"""Seconds between two looks for a signal: one that comes while Python begins to wait for a lock is
+not seen before the wait is over."""
+
+
 class Signal:
     """Wakes the one thread that waits with it; a lock, for an event of `threading` costs more.
 
@@ -467,10 +472,10 @@ class Signal:
 
     def wait(self, timeout: float | None) -> None:
         """Wait for news, seconds at most."""
-        if timeout is None:
-            self._lock.acquire()
-        elif timeout > 0:
-            self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+        end = float("inf") if timeout is None else time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            if self._lock.acquire(timeout=min(left, _LOOK_S)):
+                return
 
 
 def blocks_itself() -> UsageError:

@@ -1,17 +1,21 @@
 """What is done about a failure: the supervisor's directive, carried out.
 
 Floor 2. `supervision` decides; here the deciding is asked for, and acted on.
+
+Invariant: an agent is put back to its fields at start only while nothing of it is under way, so
+that no turn from before the restart writes into the fields after it.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from llm_net.errors import UsageError
-from llm_net.supervision import Intensity, Supervision
+from llm_net.errors import HandlerError, UsageError
+from llm_net.mailbox import Envelope, Letter, Reason
+from llm_net.supervision import Directive, Intensity, Supervision
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from llm_net.cell import Cell
     from llm_net.scope import Scope
 
-__all__ = ["Pause", "Snapshot", "apply", "recover", "restart"]
+__all__ = ["RESUME", "Pause", "Retry", "Snapshot", "apply", "decide", "keeps_start", "recover"]
 
 log = logging.getLogger("llm_net")
 
@@ -72,18 +76,85 @@ def keeps_start(cell: Cell) -> bool:
     """Whether some failure may restart this agent, so that its fields at start are needed."""
     above: Cell | None = cell
     while above is not None:
-        supervision = above.node.supervision or RESUME
-        if supervision.may_restart and not supervision.keep_state:
+        if _puts_back(above.node.supervision) or (above.parent and _spreads(above.parent)):
             return True
         above = above.parent
     return False
 
 
+def _puts_back(supervision: Supervision | None) -> bool:
+    return supervision is not None and supervision.may_restart and not supervision.keep_state
+
+
+def _spreads(network: Cell) -> bool:
+    """Whether a failure of one member of a network may restart others; looked up once a life."""
+    if network.spreads is None:
+        network.spreads = any(
+            _puts_back(member.supervision) and member.supervision.strategy != "one_for_one"
+            for member in network.node.inner()
+            if member.supervision is not None
+        )
+    return network.spreads
+
+
+class Retry(Letter):
+    """A message that failed at one agent, and may be tried again there.
+
+    A copy, made at the first failure: other listeners may hold the envelope itself.
+
+    Attributes:
+        tries: How often it has failed.
+        error: The latest failure.
+    """
+
+    __slots__ = ("error", "tries")
+
+    def __init__(self, failed: Envelope, error: HandlerError) -> None:
+        super().__init__(
+            failed.message,
+            failed.scope,
+            failed.hops,
+            overheard=failed.overheard,
+            sink=failed.sink,
+            via=failed.via,
+        )
+        self.cause, self.by = failed.cause, failed.by
+        self.tries: int = failed.tries + 1 if isinstance(failed, Retry) else 1
+        self.error = error
+
+    def settle(self, cell: Cell, directive: Directive, source: str, *, lives: bool) -> None:
+        """The directive is carried out: let the message be tried again, or have its end."""
+        scope = self.scope
+        supervision = cell.node.supervision or RESUME
+        most = supervision.max_tries or 1
+        # What an ended run has lost is reported already.
+        open_to_it = directive in {"resume", "restart"} and scope.ended is None and not scope.past
+        if open_to_it and lives and self.tries < most:
+            scope.delivered -= 1
+            cell.delivered -= 1
+            cell.take_back(self, source)
+            return
+        if self.sink is not None:
+            self.sink.ended(self.error)
+        if open_to_it and self.tries >= most:
+            scope.delivered -= 1
+            cell.delivered -= 1
+            cell.dead += 1
+            cell.runtime.bury(self, Reason.POISON, cell.node.path, told=True)
+        scope.close()
+
+
+def decide(cell: Cell, raised: BaseException) -> Directive:
+    """What the agent's supervision says; it escalates if that cannot be had."""
+    try:
+        return (cell.node.supervision or RESUME).decide(raised)
+    except Exception:  # the user's function may raise anything
+        log.exception("The directive for %r could not be had; it escalates", cell.node.path)
+        return "escalate"
+
+
 def recover(
-    cell: Cell,
-    raised: BaseException,
-    scope: Scope,
-    decided: Callable[[str], None] | None = None,
+    cell: Cell, raised: BaseException, scope: Scope, retry: Retry | None = None, source: str = ""
 ) -> None:
     """Run the agent's own hook, then do what its supervision says.
 
@@ -91,95 +162,150 @@ def recover(
         cell: Whose turn raised.
         raised: What it raised.
         scope: The run that the turn belonged to.
-        decided: Called with the directive before it is carried out.
+        retry: The message, if it may be tried again.
+        source: Who sent that.
     """
 
     def then(_error: BaseException | None) -> None:
-        try:
-            directive = str((cell.node.supervision or RESUME).decide(raised))
-        except Exception:  # the user's function may raise anything
-            log.exception("The directive for %r could not be had; it escalates", cell.node.path)
-            directive = "escalate"
-        if decided is not None:
-            decided(directive)
-        apply(cell, directive, raised, scope)
+        directive = decide(cell, raised)
+        lives = apply(cell, directive, raised, scope)
+        if retry is not None:
+            retry.settle(cell, directive, source, lives=lives)
 
     cell.hook("on_failure", type(raised), raised, raised.__traceback__, then=then)
 
 
-def apply(cell: Cell, directive: str, raised: BaseException, scope: Scope) -> None:
-    """Carry out a directive on this cell and, by the strategy, on its siblings."""
-    if cell.stopped or directive == "resume" or cell.pause is not None:
-        return
+def apply(cell: Cell, directive: Directive, raised: BaseException, scope: Scope) -> bool:
+    """Carry out a directive on this cell and, by the strategy, on its siblings.
+
+    Returns:
+        Whether the agent itself serves further messages.
+    """
+    if cell.stopped:
+        return False
+    ends = cell.stopping == "now"
+    if directive == "resume" or (ends and directive == "restart"):
+        return not ends
     supervision = cell.node.supervision or RESUME
-    delay = 0.0
+    concerned = _concerned(cell, supervision)
     if directive == "restart":
         cell.intensity = cell.intensity or Intensity()
-        assert cell.engine.loop is not None
-        if cell.intensity.allows(supervision, cell.engine.loop.time()):
-            delay = supervision.backoff(cell.intensity.count)
-        else:
-            give_up(cell)
-            directive = "escalate"
-    if directive == "escalate":
-        _escalate(cell, raised, scope)
-        return
-    concerned = _concerned(cell, supervision)
-    if directive != "restart":
+        if cell.intensity.allows(supervision, _now(cell)):
+            # Below a network that is restarted, all are.
+            agents = [each for root in concerned for each in root.tree() if each.stopping != "now"]
+            delay = cell.intensity.delay
+            Pause(cell, scope).begin(agents, delay, keep_state=supervision.keep_state)
+            return True
+        concerned = [cell]
+    if directive != "escalate":
         for each in concerned:
             give_up(each)
-    elif delay > 0:
-        Pause(concerned, scope, supervision).begin(delay)
-    else:
-        for each in concerned:
-            restart(each, scope, keep_state=supervision.keep_state)
+    if directive != "stop":
+        _escalate(cell, raised, scope)
+    return False
+
+
+def _now(cell: Cell) -> float:
+    loop = cell.engine.loop
+    return cell.engine.clock() if loop is None else loop.time()
 
 
 def give_up(cell: Cell) -> None:
-    """Stop an agent for its failures."""
-    cell.given_up = True
+    """Stop an agent, and all below it, for a failure."""
+    for each in cell.tree():
+        each.given_up = True
     cell.stop_now()
 
 
 class Pause:
-    """The time before a restart: the agents take no message, and their run is not quiet."""
+    """The time before a restart: the agents take no message, and the run is not quiet.
 
-    def __init__(self, cells: list[Cell], scope: Scope, supervision: Supervision) -> None:
-        self._cells = cells
-        self._supervision = supervision
+    An agent is restarted when the time is over and nothing of it is under way; of two pauses, the
+    one that is over later restarts it. One that is to stop leaves.
+    """
+
+    __slots__ = ("_engine", "_over", "_scope", "_timer", "_world", "cells", "due")
+
+    def __init__(self, cell: Cell, scope: Scope) -> None:
+        self._engine = cell.engine
+        self._world = cell.runtime.world
+        self._scope = self._world if scope.past else scope
+        self.cells: dict[Cell, bool] = {}
+        """The agents, and whether each keeps its fields."""
         self._timer: asyncio.TimerHandle | None = None
-        self.scope = scope
+        self._over = False
+        self.due = _now(cell)
 
-    def begin(self, delay: float) -> None:
-        """Wait so many seconds, then restart."""
-        for cell in self._cells:
-            cell.abandon_turns()
+    def begin(self, cells: Iterable[Cell], delay: float, *, keep_state: bool) -> None:
+        """Break off what the agents do, and restart them after so many seconds."""
+        self._scope.open += 1
+        if delay > 0:
+            self.due += delay
+            self._engine.held += 1
+            self._timer = self._engine.call_later(delay, self._ring)
+        for cell in cells:
+            self.cells[cell] = keep_state
+            before = cell.pause
+            if before is not None:
+                self.cells[cell] = keep_state and before.cells[cell]
+                if before.due > self.due:
+                    before.cells[cell] = self.cells.pop(cell)
+                    continue
+                before.leave(cell)
             cell.hold(self)
-        engine = self._cells[0].engine
-        engine.held += 1
-        self.scope.open += 1
-        self._timer = engine.call_later(delay, self.end)
+        for cell in list(self.cells):
+            cell.abandon_turns()
+        self._look_all()
 
-    def end(self) -> None:
-        """Restart those who have not been stopped meanwhile."""
-        if self._timer is None:
-            return
-        self._timer.cancel()
-        self._timer = None
-        engine = self._cells[0].engine
-        engine.held -= 1
-        for cell in self._cells:
-            cell.let_go(self)
-        for cell in self._cells:
-            if not cell.stopped and cell.stopping != "now":
-                restart(cell, self.scope, keep_state=self._supervision.keep_state)
-        self.scope.close()
+    def look(self, cell: Cell) -> None:
+        """Restart the agent, if it is time, and nothing of it is under way any more."""
+        if self._timer is None and cell in self.cells and not cell.open:
+            keep_state = self.cells.pop(cell)
+            cell.let_go()
+            _restart(cell, self._scope, keep_state=keep_state)
+            self._close()
+
+    def hurry(self, cell: Cell) -> None:
+        """Restart the agent without waiting for the time: it is to do what is left, and stop."""
+        if self._timer is not None:
+            self._scope.open += 1  # between the two pauses the run is not quiet either
+            keep_state = self.cells[cell]
+            self.leave(cell)
+            Pause(cell, self._scope).begin([cell], 0, keep_state=keep_state)
+            self._scope.close()
 
     def leave(self, cell: Cell) -> None:
-        """One of them is being stopped: it waits for nothing any more."""
-        cell.let_go(self)
-        if all(each.pause is not self for each in self._cells):
-            self.end()
+        """The agent waits for nothing any more."""
+        del self.cells[cell]
+        cell.let_go()
+        self._close()
+
+    def outlive(self, scope: Scope) -> None:
+        """Belong to no run any more, if this one has ended: its agents may live on."""
+        if scope is self._scope:
+            self._scope = self._world
+            self._world.open += 1
+            scope.close()
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._engine.held -= 1
+        self._look_all()
+
+    def _look_all(self) -> None:
+        for cell in list(self.cells):
+            self.look(cell)
+        self._close()
+
+    def _close(self) -> None:
+        if self.cells or self._over:
+            return
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._engine.held -= 1
+        self._scope.close()
 
 
 def _concerned(cell: Cell, supervision: Supervision) -> list[Cell]:
@@ -207,15 +333,18 @@ def _escalate(cell: Cell, raised: BaseException, scope: Scope) -> None:
     give_up(top)
 
 
-def restart(cell: Cell, scope: Scope, *, keep_state: bool = False) -> None:
+def _restart(cell: Cell, scope: Scope, *, keep_state: bool) -> None:
     """Put the fields back as they were at start, unless they are kept; the mailbox stays."""
     cell.restarts += 1
     scope.restarts += 1
-    cell.abandon_turns()
     if cell.snapshot is not None and not keep_state:
         cell.snapshot.put_back(cell.agent)
+    elif not keep_state:
+        log.warning(
+            "%r is restarted with its fields as they are: nothing said at its start that it might "
+            "be restarted. Set the supervision before the start.",
+            cell.node.path,
+        )
     if cell.runtime.instruments:
         cell.runtime.observe("restart", cell.node.path)
-    for child in list(cell.children):
-        restart(child, scope, keep_state=keep_state)
     cell.begin_again()

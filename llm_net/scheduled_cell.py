@@ -63,9 +63,10 @@ class Lanes:
         self._numbers = 0
         self._front = 0
         self._last: Lane | None = None
-        self._given: Envelope | None = None
         self.source = ""
         """The path of whoever sends what is taken in next."""
+        self.given_by = ""
+        """The path of whoever sent what was given last."""
         self.next: Lane | None = None
         """The lane whose head is asked for; without one, the oldest message is."""
 
@@ -97,14 +98,19 @@ class Lanes:
         self._count += 1
 
     def appendleft(self, envelope: Envelope) -> None:
-        """Take a message back: the one that was given last, or one that failed."""
-        lane = self._last
-        if lane is None or self._given is not envelope:
-            sender = _name(envelope)  # others were given since; this is who it seems to be from
-            lane = self._lanes.get(sender) or Lane(self._cell, sender)
+        """Take the message back that was given last."""
+        assert self._last is not None
+        self.take_back(envelope, self._last.sender)
+
+    def take_back(self, envelope: Envelope, sender: str) -> None:
+        """Take back a message, which others may have overtaken since, to the front of its lane."""
+        lane = self._lanes.get(sender)
+        if lane is None:
+            lane = self._lanes[sender] = Lane(self._cell, sender)
+        elif lane.offered:
+            self._cell.hide(lane)  # another message is its head now
         self._front -= 1
         lane.queue.appendleft((self._front, envelope))
-        self._lanes[lane.sender] = lane
         self._names.setdefault(_name(envelope), deque()).appendleft(self._front)
         self._count += 1
 
@@ -113,9 +119,9 @@ class Lanes:
         lane = self.next or min(self.all(), key=lambda lane: lane.queue[0][0])
         self.next = None  # once: a handler may stop its agent, which empties the mailbox
         self._last = lane
+        self.given_by = lane.sender
         self._count -= 1
         _, envelope = lane.queue.popleft()
-        self._given = envelope
         name = _name(envelope)
         numbers = self._names[name]
         numbers.popleft()
@@ -146,6 +152,8 @@ class ScheduledCell(Cell):
         self.scheduled = True
         """Never put among the ready by itself: it offers what it could do."""
         self._offered = False
+        self._sources: dict[Envelope, str] = {}
+        """Who sent the messages that are handled now."""
 
     @property
     def key(self) -> str:
@@ -162,6 +170,23 @@ class ScheduledCell(Cell):
         self._mail.source = "" if sender is None else sender.node.path
         super()._take_in(envelope, sender)
         self._offer()
+
+    def source_of(self, envelope: Envelope) -> str:
+        """Who sent a message that is handled."""
+        return self._sources.get(envelope, "")
+
+    def take_back(self, envelope: Envelope, source: str) -> None:
+        """Put a message that is to be tried again before all others of its sender."""
+        self._mail.take_back(envelope, source)
+        self._offer()
+
+    def _begun(self, envelope: Envelope) -> None:
+        self._sources[envelope] = self._mail.given_by
+        super()._begun(envelope)
+
+    def _settle(self, turn: Turn, envelope: Envelope, raised: BaseException | None) -> None:
+        super()._settle(turn, envelope, raised)
+        self._sources.pop(envelope, None)
 
     def serve(self) -> bool:
         """Begin the hooks that wait; end, if it is time."""

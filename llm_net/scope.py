@@ -88,6 +88,7 @@ class Scope:
     """The counts, outcomes and limits of one run; touched by the engine's thread only."""
 
     __slots__ = (
+        "__weakref__",
         "careful",
         "changed",
         "dead",

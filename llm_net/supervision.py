@@ -71,7 +71,7 @@ class Supervision:
             optional = name == "max_backoff_s"
             if value is None and optional:
                 continue
-            if value is None or not is_number(value) or not value >= 0:
+            if value is None or not is_number(value) or not 0 <= value < float("inf"):
                 msg = f"{name}={value!r} is no time to wait: give seconds, 0 or more."
                 raise UsageError(msg)
         tries = self.max_tries
@@ -106,27 +106,37 @@ class Supervision:
 
 
 class Intensity:
-    """Counts restarts against `max_restarts` within `window_s`."""
+    """Counts restarts against `max_restarts` within `window_s`, each at the time when it happens.
+
+    Attributes:
+        delay: The back-off of the restart that was allowed last, in seconds.
+    """
+
+    __slots__ = ("_times", "_total", "delay")
 
     def __init__(self) -> None:
         self._times: deque[float] = deque()
-
-    @property
-    def count(self) -> int:
-        """How many restarts count now."""
-        return len(self._times)
+        self._total = 0
+        self.delay = 0.0
 
     def allows(self, supervision: Supervision, now: float) -> bool:
-        """Whether one more restart at this time, in seconds, is within bounds; then it counts."""
-        if supervision.max_restarts is None and not supervision.backoff_s:
-            return True  # and nobody asks how many there were
-        window = supervision.window_s
+        """Whether one more restart, decided at this time, is within bounds; then it counts."""
+        most, window = supervision.max_restarts, supervision.window_s
         if window is not None:
             while self._times and self._times[0] <= now - window:
                 self._times.popleft()
-        if supervision.max_restarts is not None and len(self._times) >= supervision.max_restarts:
+            self._total = len(self._times)
+        delay = supervision.backoff(self._total + 1)
+        due = now + delay
+        near = self._total
+        if window is not None:
+            near = sum(time > due - window for time in self._times)
+        if most is not None and near >= most:
             return False
-        self._times.append(now)
+        self.delay = delay
+        self._total += 1
+        if window is not None and (most is not None or supervision.backoff_s):
+            self._times.append(due)  # or nobody would ask how many there were
         return True
 
 
