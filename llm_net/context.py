@@ -38,6 +38,16 @@ class Author(Protocol):
         """Whether others go on only when this turn lets them: in a deterministic run."""
         ...
 
+    @property
+    def place(self) -> str:
+        """Where it is written: the agent's path, a colon, the method that is handled."""
+        ...
+
+    @property
+    def accounts(self) -> tuple[Any, ...]:
+        """The budgets that its model calls are charged to: agent, networks above it, run."""
+        ...
+
     def wait_outside(self, answer: Future[Any]) -> None:
         """Let others go on, where they do not anyhow, until this answer is there."""
         ...

@@ -14,10 +14,17 @@ Floor 0. Knows nothing else of the package.
     │   ├── AskCycle              a circle of agents, each asking the next
     │   └── AgentStopped          the receiver had stopped (also pykka.ActorDeadError)
     ├── ProtocolError             an interaction protocol was used against its rules
+    ├── ToolError                 a tool call could not be carried out
+    │   ├── UnknownTool           no tool of that name was offered
+    │   └── ToolArgumentsError    the arguments do not fit the tool's schema; nothing was run
     └── ModelError                a language model could not give a usable answer
         ├── ModelSetupError       an extra, a key or a model file is missing
         ├── ModelCallError        the provider refused, failed, or took too long
+        │   └── CircuitOpen       an endpoint failed so often that it is left alone for a while
         ├── AnswerError           the answer is empty, cut off, or of the wrong shape
+        ├── BudgetExceeded        a call was not made, for it could cost more than is left
+        ├── CassetteMiss          the cassette holds no answer to this request
+        ├── LiveCallBlocked       under pytest, a call that would leave this machine
         └── UnscriptedCall        a scripted model was asked what its script does not hold
 
 Every text says what happened, with the values, why, and what to do.
@@ -38,9 +45,13 @@ __all__ = [
     "AnswerError",
     "AskCycle",
     "AskTimeout",
+    "BudgetExceeded",
+    "CassetteMiss",
+    "CircuitOpen",
     "DeliveryError",
     "HandlerError",
     "LLMNetError",
+    "LiveCallBlocked",
     "MailboxFull",
     "ModelCallError",
     "ModelError",
@@ -48,7 +59,10 @@ __all__ = [
     "NoHandler",
     "NonDeterminismError",
     "ProtocolError",
+    "ToolArgumentsError",
+    "ToolError",
     "UnknownAgent",
+    "UnknownTool",
     "UnscriptedCall",
     "UsageError",
     "is_interrupt",
@@ -148,6 +162,22 @@ class ProtocolError(LLMNetError):
     """An interaction protocol was used against its rules."""
 
 
+class ToolError(LLMNetError):
+    """A tool call could not be carried out: the tool is unknown, refuses its arguments, or raised.
+
+    A model's call that fails is a value the agent sees (`ToolResult.error`); this is raised where a
+    program calls a tool itself.
+    """
+
+
+class UnknownTool(ToolError):
+    """No tool of that name was offered."""
+
+
+class ToolArgumentsError(ToolError):
+    """The arguments do not fit the tool's schema; nothing was run."""
+
+
 class ModelError(LLMNetError):
     """A language model could not give a usable answer."""
 
@@ -157,11 +187,49 @@ class ModelSetupError(ModelError):
 
 
 class ModelCallError(ModelError):
-    """The provider refused the call, failed, or took too long."""
+    """The provider refused the call, failed, or took too long.
+
+    Attributes:
+        status: The HTTP status, where the provider gave one.
+        passing: Whether the same call may succeed later: a timeout, a rate limit, a server's error.
+        retry_after: Seconds that the provider asked to wait, if it did.
+    """
+
+    status: int | None = None
+    passing: bool = False
+    retry_after: float | None = None
+
+
+class CircuitOpen(ModelCallError):
+    """An endpoint failed so often that it is left alone for a while; nothing was sent."""
+
+    passing = True
 
 
 class AnswerError(ModelError):
     """The model answered, but with nothing, with half of it, or in the wrong shape."""
+
+
+class BudgetExceeded(ModelError):
+    """A call was not made, for it could cost more than the budget has left.
+
+    Attributes:
+        limit: Which limit it is: `calls`, `tokens`, `usd` or `seconds`.
+        place: Whose budget, as it was named.
+    """
+
+    def __init__(self, text: str, *, limit: str, place: str = "") -> None:
+        super().__init__(text)
+        self.limit = limit
+        self.place = place
+
+
+class CassetteMiss(ModelError):
+    """The cassette holds no answer to this request, and may not ask the model."""
+
+
+class LiveCallBlocked(ModelError):
+    """Under pytest, a call that would leave this machine; nobody allowed it."""
 
 
 class UnscriptedCall(ModelError):

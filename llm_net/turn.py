@@ -92,6 +92,19 @@ class Turn:
         """Whether others go on only when this turn lets them: in a deterministic run."""
         return self.runtime.engine.patient
 
+    @property
+    def place(self) -> str:
+        """The agent's path, a colon, and the method that is handled; empty at an empty desk."""
+        if self.cell is None:
+            return ""
+        path = self.cell.node.path
+        return path if self.envelope is None else f"{path}:{self.envelope.message.method}"
+
+    @property
+    def accounts(self) -> tuple[Any, ...]:
+        """The budgets of the agent, of the networks above it, and of the run, inner ones first."""
+        return ()
+
     def wait_outside(self, answer: Future[Any]) -> None:
         """Let others go on, where they do not anyhow, until this answer is there."""
         self.runtime.engine.wait_outside(answer)

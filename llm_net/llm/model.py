@@ -16,6 +16,7 @@ __all__ = [
     "AssistantMessage",
     "ChatDict",
     "Choice",
+    "Chunk",
     "Completion",
     "Function",
     "Model",
@@ -221,9 +222,29 @@ class Completion:
         return chat
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of an answer that is streamed.
+
+    Attributes:
+        text: What was written since the piece before; the texts of all pieces are the answer's.
+        completion: The whole answer, on the last piece only.
+    """
+
+    text: str = ""
+    completion: Completion | None = None
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+
 @runtime_checkable
 class Model(Protocol):
     """Whatever answers requests: a provider, the embedded model, a script, a wrapper of another.
+
+    A model that can stream has `stream(request) -> Iterator[Chunk]` and `astream(request) ->
+    AsyncIterator[Chunk]` besides; of others, the answer comes as one piece.
 
     A model fills text, tool calls, usage, cost, finish reason and its own name. `ModuleLLM`, which
     asks it, adds latency and `parsed`, and repairs answers of the wrong shape.

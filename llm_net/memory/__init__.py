@@ -1,0 +1,1 @@
+"""Memory: what an agent keeps of what it saw, said and did."""

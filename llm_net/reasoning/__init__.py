@@ -1,0 +1,1 @@
+"""How an agent decides: observations, plans, and strategies that make one from the other."""

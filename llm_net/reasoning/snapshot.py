@@ -1,0 +1,76 @@
+"""Values as JSON has them: what an observation holds is a copy that nothing can reach any more.
+
+Mind, floor 0. Knows nothing of the package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+__all__ = ["jsonable"]
+
+_DEEPEST = 64
+
+
+def jsonable(value: Any, *, depth: int = 0) -> Any:
+    """A deep copy of a value, made of dicts, lists, text, numbers, truth values and None.
+
+    Arrays and their scalars become lists and numbers, enums their values, tuples lists, sets lists
+    in a fixed order, dates ISO text, models and dataclasses dicts. A number that JSON cannot write
+    (an infinity, a NaN) and everything else become text. So does what is nested deeper than 64
+    levels, or holds itself.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        # A str of an enum or of another subclass: its plain text.
+        return str(value.value) if isinstance(value, enum.Enum) else value
+    if isinstance(value, enum.Enum):
+        return jsonable(value.value, depth=depth + 1)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    if depth >= _DEEPEST:
+        return "…"
+    return _inner(value, depth + 1)
+
+
+def _inner(value: Any, depth: int) -> Any:
+    items = _items(value)
+    if isinstance(items, dict):
+        pairs = cast("dict[Any, Any]", items).items()
+        return {_key(key): jsonable(each, depth=depth) for key, each in pairs}
+    if items is not None:
+        copies = [jsonable(each, depth=depth) for each in cast("Iterable[Any]", items)]
+        # By their text: members of several types have no order of their own, hashes no fixed one.
+        return sorted(copies, key=repr) if isinstance(items, (set, frozenset)) else copies
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("utf-8", "replace")
+    as_list = getattr(value, "tolist", None)  # numpy's arrays and scalars, without importing it
+    return jsonable(as_list(), depth=depth) if callable(as_list) else str(value)
+
+
+def _items(value: Any) -> Any:
+    """What a container holds: a dict, a list, a tuple or a set; None if it is no container."""
+    if isinstance(value, (dict, list, tuple, set, frozenset)):
+        return cast("Any", value)
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[Any, Any]", value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    return None
+
+
+def _key(key: Any) -> str:
+    plain = jsonable(key)
+    return plain if isinstance(plain, str) else str(key)
