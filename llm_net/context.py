@@ -48,6 +48,10 @@ class Author(Protocol):
         """The budgets that its model calls are charged to: agent, networks above it, run."""
         ...
 
+    def spent(self, budget: Any) -> None:
+        """One of them allows no further call; any thread."""
+        ...
+
     def wait_outside(self, answer: Future[Any]) -> None:
         """Let others go on, where they do not anyhow, until this answer is there."""
         ...

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from copy import deepcopy
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pydantic import SerializationInfo, SerializerFunctionWrapHandler, model_serializer
@@ -31,6 +33,8 @@ __all__ = ["GenNetwork"]
 
 if TYPE_CHECKING:
     import networkx as nx
+
+    from llm_net.llm.budget import Budget
 
 _OWN_FIELDS: ContextVar[bool] = ContextVar("llm_net_own_fields", default=False)
 
@@ -76,6 +80,7 @@ class GenNetwork(GenAgent):
         edges: Iterable[Edge] = (),
         entry: str | Iterable[str] | None = None,
         expose: Iterable[str] = (),
+        budgets: Mapping[str, Budget] | None = None,
         **data: Any,
     ) -> None:
         """Build a network; nothing is started.
@@ -85,6 +90,8 @@ class GenNetwork(GenAgent):
             edges: As (u, event, v), or (u, event, v, attributes); names of members.
             entry: The member, or members, that take the messages to the network.
             expose: The events of members that leave the network as its own.
+            budgets: What the model calls of agents in here may cost, by their paths from here, as
+                `sales` or `sales/worker`; `.` is for all.
             **data: `name`, `description`, `role`, the fields of a subclass, and `supervision`,
                 which answers failures of members without one of their own.
 
@@ -96,6 +103,7 @@ class GenNetwork(GenAgent):
         super().__init__(**data)
         self.entry = entry
         self.expose = expose
+        self.budgets = budgets or {}
         self.add(*agents)
         for u, event, v, *attributes in edges:
             self.link(u, event, v, **(dict(attributes[0]) if attributes else {}))
@@ -130,6 +138,7 @@ class GenNetwork(GenAgent):
         edges: Iterable[Edge] = ()
         entry: str | Iterable[str] | None = None
         expose: str | Iterable[str] = ()
+        budgets: Mapping[str, Budget] = {}
     else:
 
         @property
@@ -163,6 +172,15 @@ class GenNetwork(GenAgent):
             with TOPOLOGY:
                 self._place.expose = frozenset(names(value))
                 self._place.changed()
+
+        @property
+        def budgets(self) -> Mapping[str, Budget]:
+            """What agents in here may spend, by their paths from here; `.` is for all."""
+            return MappingProxyType(self._place.budgets)
+
+        @budgets.setter
+        def budgets(self, value: Mapping[str, Budget]) -> None:
+            self._place.budgets = dict(value)
 
     def add(self, *agents: GenAgent) -> Self:
         """Make agents members; in a live network they go live.
@@ -342,6 +360,7 @@ class GenNetwork(GenAgent):
         max_messages: int | None = None,
         max_hops: int | None = None,
         timeout: float | None = None,
+        budget: Budget | None = None,
         max_repeats: int | None = None,
         progress: bool = False,
     ) -> Run:
@@ -357,6 +376,8 @@ class GenNetwork(GenAgent):
             max_messages: End the run after so many deliveries.
             max_hops: End it when so many messages have caused each other in a row.
             timeout: End it after so many seconds.
+            budget: What the model calls of this run may cost; a call that could cost more than is
+                left is not made, and ends the run.
             max_repeats: End it when a message was caused so often by one with the same sender,
                 receiver, method and body.
             progress: Show on standard error how far it is.
@@ -365,7 +386,7 @@ class GenNetwork(GenAgent):
             UsageError: If the network has no entry, or cannot be started.
             UnknownAgent: If the message's receiver is nobody here.
         """
-        limits = Limits(max_messages, max_hops, max_repeats, timeout)
+        limits = Limits(max_messages, max_hops, max_repeats, timeout, budget)
         running = Running(self._place, runtime, limits, launch_message(self._place, message))
         try:
             running.run(progress=progress)
@@ -381,11 +402,12 @@ class GenNetwork(GenAgent):
         max_messages: int | None = None,
         max_hops: int | None = None,
         timeout: float | None = None,
+        budget: Budget | None = None,
         max_repeats: int | None = None,
         progress: bool = False,
     ) -> Run:
         """As `run`, on the running event loop."""
-        limits = Limits(max_messages, max_hops, max_repeats, timeout)
+        limits = Limits(max_messages, max_hops, max_repeats, timeout, budget)
         running = Running(self._place, runtime, limits, launch_message(self._place, message))
         try:
             await running.arun(progress=progress)
@@ -401,10 +423,11 @@ class GenNetwork(GenAgent):
         max_messages: int | None = None,
         max_hops: int | None = None,
         timeout: float | None = None,
+        budget: Budget | None = None,
         max_repeats: int | None = None,
     ) -> RunStream:
         """As `run`, but iterate over every message when it is sent; `.run` then has the outcome."""
-        limits = Limits(max_messages, max_hops, max_repeats, timeout)
+        limits = Limits(max_messages, max_hops, max_repeats, timeout, budget)
         return RunStream(
             Running(self._place, runtime, limits, launch_message(self._place, message))
         )
@@ -417,10 +440,11 @@ class GenNetwork(GenAgent):
         max_messages: int | None = None,
         max_hops: int | None = None,
         timeout: float | None = None,
+        budget: Budget | None = None,
         max_repeats: int | None = None,
     ) -> AsyncRunStream:
         """As `stream`, on the running event loop."""
-        limits = Limits(max_messages, max_hops, max_repeats, timeout)
+        limits = Limits(max_messages, max_hops, max_repeats, timeout, budget)
         return AsyncRunStream(
             Running(self._place, runtime, limits, launch_message(self._place, message))
         )
@@ -495,6 +519,7 @@ class GenNetwork(GenAgent):
         if theirs.agents:
             return copy
         theirs.entry, theirs.expose = mine.entry, mine.expose
+        theirs.budgets = deepcopy(mine.budgets)
         for agent in mine.agents.values():
             copy.add(agent.model_copy(deep=True))
         for u, event, v in mine.edges():

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llm_net.address import Address
     from llm_net.cell import Cell
     from llm_net.errors import HandlerError
+    from llm_net.llm.budget import Budget
     from llm_net.mailbox import DeadLetter, Envelope
     from llm_net.message import Message
 
@@ -68,16 +69,18 @@ class Limits:
         max_repeats: How often a message may have been caused by one with the same sender, receiver,
             method and body.
         timeout: Seconds on the runtime's clock.
+        budget: What its model calls may cost.
     """
 
     max_messages: int | None = None
     max_hops: int | None = None
     max_repeats: int | None = None
     timeout: float | None = None
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is None:
+            if value is None or name == "budget":
                 continue
             if not is_number(value) or not value >= 0:
                 msg = f"{name}={value!r} is no bound: give a number that is not negative, or None."

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from llm_net.cell import Cell
     from llm_net.handlers import Behaviour
+    from llm_net.llm.budget import Budget
     from llm_net.mailbox import Mailbox
     from llm_net.supervision import Supervision
 
@@ -64,6 +65,7 @@ class NetworkNode(Node):
         agents: The members themselves, likewise.
         entry: The names of the members that take messages to the network.
         expose: The events of members that leave the network as its own.
+        budgets: What agents inside may spend, by their paths from here; `.` is the network.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class NetworkNode(Node):
         "_filters",
         "_orders",
         "agents",
+        "budgets",
         "entry",
         "expose",
         "graph",
@@ -84,6 +87,7 @@ class NetworkNode(Node):
         self.agents: dict[str, Any] = {}
         self.entry: tuple[str, ...] = ()
         self.expose: frozenset[str] = frozenset()
+        self.budgets: dict[str, Budget] = {}
         self._orders: dict[tuple[str, str], dict[str, int]] = {}
         self._filters: dict[tuple[str, str, str], Filter] = {}
         self._channels: dict[tuple[str, str, str], Channel] = {}

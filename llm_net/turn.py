@@ -5,7 +5,7 @@ Floor 1. Lends ids, time and role to what is written in it, and says to which ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import datetime
 from types import MappingProxyType
@@ -103,7 +103,15 @@ class Turn:
     @property
     def accounts(self) -> tuple[Any, ...]:
         """The budgets of the agent, of the networks above it, and of the run, inner ones first."""
-        return ()
+        found = [] if self.cell is None else list(_budgets(self.cell.node))
+        run = self.scope.limits.budget
+        return (*found, run) if run is not None else tuple(found)
+
+    def spent(self, budget: Any) -> None:
+        """A budget allows no further call; if it is the run's, that has ended."""
+        scope = self.scope
+        if budget is scope.limits.budget:
+            self.runtime.engine.run(lambda: scope.end("budget"))
 
     def wait_outside(self, answer: Future[Any]) -> None:
         """Let others go on, where they do not anyhow, until this answer is there."""
@@ -138,6 +146,17 @@ class Desk(Turn):
     def role(self) -> Role:
         """The role of the agent that writes, or of whoever answers outside of one."""
         return Role.ASSISTANT if self.cell is None else super().role
+
+
+def _budgets(node: Any) -> Iterator[Any]:
+    """What networks say about the agent and what is around it, from the inside out."""
+    inner: list[str] = []
+    while node is not None:
+        said = getattr(node, "budgets", None) or {}
+        names = ["/".join(inner[:n]) for n in range(len(inner), 0, -1)]
+        yield from (said[name] for name in [*names, "."] if name in said)
+        inner.insert(0, node.name)
+        node = node.parent
 
 
 # Nothing but turns is ever lent to messages as their author.

@@ -198,11 +198,11 @@ def tools(schema: Any) -> tuple[Mapping[str, Any], ...]:
     return tuple(found)
 
 
-def tool_choice(choice: ToolChoice | None, offered: tuple[Mapping[str, Any], ...]) -> ToolChoice:
-    """`auto`, `none`, `required`, or the dict that names one of the tools offered."""
-    if choice is None:
-        return "auto"
-    if choice in _TOOL_CHOICES:
+def tool_choice(
+    choice: ToolChoice | None, offered: tuple[Mapping[str, Any], ...]
+) -> ToolChoice | None:
+    """`auto`, `none`, `required`, the dict that names one of the tools; None is the provider's."""
+    if choice is None or choice in _TOOL_CHOICES:
         return choice
     wanted: Any = choice
     if isinstance(choice, Mapping):

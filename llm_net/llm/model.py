@@ -163,6 +163,7 @@ class AssistantMessage:
 
     content: str | None
     tool_calls: list[ToolCall] | None
+    reasoning_content: str | None = None
     role: Literal["assistant"] = "assistant"
 
 
@@ -181,6 +182,7 @@ class Completion:
 
     Attributes:
         text: What it wrote; empty if it only called tools.
+        reasoning: What it thought before, where the provider shows that.
         tool_calls: The tools it wants to be called, in its order.
         parsed: With a `response_format`: an instance of the pydantic class, or the decoded JSON if
             the format was a schema. Else None.
@@ -192,6 +194,7 @@ class Completion:
     """
 
     text: str = ""
+    reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     # Any, not object: it is the caller who knows the class that was asked for.
     parsed: Any = None
@@ -211,7 +214,9 @@ class Completion:
         # As LiteLLM has it: empty text beside tool calls is None, empty text alone is empty text.
         calls = list(self.tool_calls) or None
         content = None if calls and not self.text else self.text
-        message = AssistantMessage(content=content, tool_calls=calls)
+        message = AssistantMessage(
+            content=content, tool_calls=calls, reasoning_content=self.reasoning or None
+        )
         return (Choice(message=message, finish_reason=self.finish_reason),)
 
     def to_chat(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -145,5 +145,5 @@ def _actions(calls: Iterable[Any]) -> Iterable[Action]:
         except (TypeError, ValueError):
             continue
         if isinstance(arguments, dict):
-            found: dict[str, Any] = arguments
+            found = cast("dict[str, Any]", arguments)
             yield Action(str(function.name), found, str(getattr(call, "id", "") or ""))

@@ -9,12 +9,15 @@ import dataclasses
 import datetime as dt
 import enum
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeAlias, cast
 
 from pydantic import BaseModel
 
 __all__ = ["jsonable"]
+
+_Items: TypeAlias = Mapping[Any, Any] | Sequence[Any] | AbstractSet[Any]
 
 _DEEPEST = 64
 
@@ -43,13 +46,12 @@ def jsonable(value: Any, *, depth: int = 0) -> Any:
 
 def _inner(value: Any, depth: int) -> Any:
     items = _items(value)
-    if isinstance(items, dict):
-        pairs = cast("dict[Any, Any]", items).items()
-        return {_key(key): jsonable(each, depth=depth) for key, each in pairs}
+    if isinstance(items, Mapping):
+        return {_key(key): jsonable(each, depth=depth) for key, each in items.items()}
     if items is not None:
-        copies = [jsonable(each, depth=depth) for each in cast("Iterable[Any]", items)]
+        copies = [jsonable(each, depth=depth) for each in items]
         # By their text: members of several types have no order of their own, hashes no fixed one.
-        return sorted(copies, key=repr) if isinstance(items, (set, frozenset)) else copies
+        return sorted(copies, key=repr) if isinstance(items, AbstractSet) else copies
     if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
     if isinstance(value, (bytes, bytearray)):
@@ -58,17 +60,17 @@ def _inner(value: Any, depth: int) -> Any:
     return jsonable(as_list(), depth=depth) if callable(as_list) else str(value)
 
 
-def _items(value: Any) -> Any:
-    """What a container holds: a dict, a list, a tuple or a set; None if it is no container."""
-    if isinstance(value, (dict, list, tuple, set, frozenset)):
-        return cast("Any", value)
-    if isinstance(value, BaseModel):
-        return value.model_dump()
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[Any, Any]", value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-    return None
+def _items(value: Any) -> _Items | None:
+    """What a container holds, as a mapping, a sequence or a set; None if it is no container."""
+    found: Any = None
+    if isinstance(value, (Mapping, list, tuple, AbstractSet)):
+        found = cast("Any", value)
+    elif isinstance(value, BaseModel):
+        found = value.model_dump()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    items: _Items | None = found
+    return items
 
 
 def _key(key: Any) -> str:
