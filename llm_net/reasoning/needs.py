@@ -112,7 +112,7 @@ def _give(need: Need, agent: Any) -> Any:
             return agent.llm.generate(**need.words())
         case Act(action):
             manager = agent.tool_manager
-            return manager.run(action.name, action.arguments, agent=agent, id=action.id)
+            return manager.run(action.name, action.arguments, agent=_body(agent), id=action.id)
         case Remember(kind, content):
             return None if agent.memory is None else agent.memory.add_to_memory(kind, dict(content))
 
@@ -144,8 +144,15 @@ async def _agive(need: Need, agent: Any) -> Any:
             return await agent.llm.agenerate(**need.words())
         case Act(action):
             manager = agent.tool_manager
-            return await manager.arun(action.name, action.arguments, agent=agent, id=action.id)
+            return await manager.arun(
+                action.name, action.arguments, agent=_body(agent), id=action.id
+            )
         case Remember(kind, content):
             if agent.memory is None:
                 return None
             return await agent.memory.aadd_to_memory(kind, dict(content))
+
+
+def _body(agent: Any) -> Any:
+    """Whom tools act on: the agent itself, unless it thinks for another."""
+    return getattr(agent, "body", agent)

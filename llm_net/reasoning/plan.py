@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from llm_net.reasoning.snapshot import jsonable
+from llm_net.snapshot import jsonable
 
 __all__ = ["Action", "Observation", "Plan"]
 

@@ -77,7 +77,7 @@ class ReWOOReasoning(Reasoning):
         thoughts = "\n".join(lines)
         if thoughts:
             yield Remember("plan", {"content": thoughts})
-        answer = Answer(thoughts=thoughts, actions=tuple(later), fault=answer.fault)
+        answer = Answer(thoughts=answer.thoughts, actions=tuple(later), fault=answer.fault)
         return finished(task, thoughts, answer)
 
     def took(self, action: Action, *, failed: bool, value: Any = None) -> None:

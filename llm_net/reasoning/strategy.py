@@ -6,11 +6,10 @@ Mind, floor 5. A plan of step s that lives n steps is asked for once, and answer
 from __future__ import annotations
 
 import asyncio
-import copy
 import functools
 import json
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 from llm_net.llm.model import AssistantMessage, ToolCall
 from llm_net.llm.waiting import run_coroutine
@@ -245,15 +244,6 @@ class Reasoning:
             ttl=whole.step + whole.ttl - step,
             llm_plan=as_message(getattr(whole.llm_plan, "content", None) or whole.thoughts, now),
         )
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # Not the agent, unless it is being copied, too: whoever owns the copy binds it.
-        twin = copy.copy(self)
-        memo[id(self)] = twin
-        for name, value in vars(self).items():
-            copied = memo.get(id(value)) if name == "agent" else copy.deepcopy(value, memo)
-            setattr(twin, name, copied)
-        return twin
 
 
 def finished(task: Task, thoughts: str, answer: Answer) -> Plan:

