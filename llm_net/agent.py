@@ -6,6 +6,7 @@ Floor 3. An agent is data and behaviour; how it runs is the cell's business.
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import random
 from collections.abc import Callable, Generator
@@ -441,7 +442,20 @@ class GenAgent(BaseModel):
         return self._complete(super().__copy__())
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        return self._complete(super().__deepcopy__(memo))
+        # As pydantic's, but known to what it holds: a field may lead back to its agent.
+        memo = {} if memo is None else memo
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        private = self.__pydantic_private__
+        state = {
+            "__dict__": copy.deepcopy(self.__dict__, memo),
+            "__pydantic_extra__": None,
+            "__pydantic_fields_set__": set(self.__pydantic_fields_set__),
+            "__pydantic_private__": None if private is None else copy.deepcopy(private, memo),
+        }
+        for name, value in state.items():
+            object.__setattr__(twin, name, value)
+        return self._complete(twin)
 
     def _complete(self, copy: Self) -> Self:
         """Give the copy the functions that listen here; agents that listen stay with this one."""

@@ -528,6 +528,30 @@ class GenNetwork(GenAgent):
         _listen_again(mine, theirs)
         return copy
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """What a pickle holds: fields, members, edges and borders; no listeners from outside."""
+        place = self._place
+        edges = [
+            (u, event, v, dict(place.graph.edges[u, v, event])) for u, event, v in place.edges()
+        ]
+        inside = {
+            "agents": tuple(place.agents.values()),
+            "edges": edges,
+            "entry": place.entry,
+            "expose": place.expose,
+            "budgets": place.budgets,
+        }
+        return {**super().__getstate__(), "__network__": inside}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        inside = state["__network__"]
+        super().__setstate__({key: each for key, each in state.items() if key != "__network__"})
+        self.entry, self.expose = inside["entry"], inside["expose"]
+        self.budgets = inside["budgets"]
+        self.add(*inside["agents"])
+        for u, event, v, attributes in inside["edges"]:
+            self.link(u, event, v, **attributes)
+
     # -- pictures
 
     def to_mermaid(self) -> str:

@@ -44,7 +44,7 @@ class Snapshot:
         private = getattr(agent, "__pydantic_private__", None)
         try:
             # All at once: what two fields share, they share again after a restart.
-            self._values = copy.deepcopy((agent.__dict__, private))
+            self._values = copy.deepcopy((agent.__dict__, private), {id(agent): agent})
         except Exception as error:
             name, value = _culprit({**agent.__dict__, **(private or {})})
             raise UsageError(
@@ -55,7 +55,7 @@ class Snapshot:
 
     def put_back(self, agent: Any) -> None:
         """Give the agent, the same object, fields as they were."""
-        fields, private = copy.deepcopy(self._values)
+        fields, private = copy.deepcopy(self._values, {id(agent): agent})
         agent.__dict__.clear()
         agent.__dict__.update(fields)
         if private is not None:

@@ -7,6 +7,7 @@ option of the schedule.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
@@ -67,6 +68,8 @@ class Lanes:
         """The path of whoever sends what is taken in next."""
         self.given_by = ""
         """The path of whoever sent what was given last."""
+        self.horizon = math.inf
+        """The number of the latest message that may be given."""
         self.next: Lane | None = None
         """The lane whose head is asked for; without one, the oldest message is."""
 
@@ -84,7 +87,7 @@ class Lanes:
         agent; to the receiver they are one sender.
         """
         number, envelope = lane.queue[0]
-        return self._names[_name(envelope)][0] == number
+        return number <= self.horizon and self._names[_name(envelope)][0] == number
 
     def append(self, envelope: Envelope) -> None:
         """Take a message in."""
@@ -96,6 +99,11 @@ class Lanes:
         lane.queue.append((self._numbers, envelope))
         self._names.setdefault(_name(envelope), deque()).append(self._numbers)
         self._count += 1
+
+    @property
+    def latest(self) -> int:
+        """The number of the message that was taken in last."""
+        return self._numbers
 
     def appendleft(self, envelope: Envelope) -> None:
         """Take the message back that was given last."""
@@ -169,6 +177,36 @@ class ScheduledCell(Cell):
         # Who really sends: a message that is passed on may name another.
         self._mail.source = "" if sender is None else sender.node.path
         super()._take_in(envelope, sender)
+        self._offer()
+
+    @property
+    def latest(self) -> int:
+        """The number of the message that came last."""
+        return self._mail.latest
+
+    def letters(self) -> list[tuple[str, Envelope]]:
+        """The messages that wait, each with the path of who sent it, in order of arrival."""
+        numbered = [
+            (number, lane.sender, envelope)
+            for lane in self._mail.all()
+            for number, envelope in lane.queue
+        ]
+        return [(sender, each) for _, sender, each in sorted(numbered, key=lambda it: it[0])]
+
+    def put_again(self, sender: str, envelope: Envelope) -> None:
+        """Take in a message that waited in another life; by the owner."""
+        envelope.scope.sent += 1
+        envelope.scope.open += 1
+        self._mail.source = sender
+        super()._take_in(envelope, None)
+        self._offer()
+
+    def handle_until(self, number: float) -> None:
+        """Handle messages up to this one and none that came after it; by the owner."""
+        self._mail.horizon = number
+        for lane in self._mail.all():
+            if lane.offered and not self._mail.free(lane):
+                self.hide(lane)
         self._offer()
 
     def source_of(self, envelope: Envelope) -> str:

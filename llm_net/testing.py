@@ -23,6 +23,7 @@ from llm_net.exploring import (
     replay,
     schedules,
 )
+from llm_net.llm.live import allow_live_calls
 from llm_net.message import Message
 from llm_net.ref import as_message
 from llm_net.schedules import PCT, POS, Delays, Fifo, Option, Random, Recorded, Replay, Schedule
@@ -42,6 +43,7 @@ __all__ = [
     "Replay",
     "Schedule",
     "Strategy",
+    "allow_live_calls",
     "collect",
     "explore",
     "find_failure",

@@ -152,7 +152,7 @@ def _budgets(node: Any) -> Iterator[Any]:
     """What networks say about the agent and what is around it, from the inside out."""
     inner: list[str] = []
     while node is not None:
-        said = getattr(node, "budgets", None) or {}
+        said: dict[str, Any] = getattr(node, "budgets", None) or {}
         names = ["/".join(inner[:n]) for n in range(len(inner), 0, -1)]
         yield from (said[name] for name in [*names, "."] if name in said)
         inner.insert(0, node.name)

@@ -155,9 +155,9 @@ MUTANTS = [
     Mutant(
         "intensity one too many",
         "llm_net/supervision.py",
-        "len(self._times) >= supervision.max_restarts",
-        "len(self._times) > supervision.max_restarts",
-        "test_failures.py",
+        "        if most is not None and near >= most:\n",
+        "        if most is not None and near > most:\n",
+        "test_supervision.py test_recovery.py",
     ),
     Mutant(
         "intensity window off by one",

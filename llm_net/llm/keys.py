@@ -1,4 +1,4 @@
-"""Which key may go where, and that no text shows one.
+"""Which key may go where, and which texts are keys.
 
 Model tower, floor 0. Pure: knows addresses and environment variables, calls nobody.
 
@@ -9,23 +9,22 @@ well, and nowhere else: an `api_base` in some example's code must not be enough 
 
 from __future__ import annotations
 
-import base64
-import json
+import functools
 import os
-import re
-from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from llm_net.llm.redaction import Redactor
 
 __all__ = [
     "ANY_OF",
     "PLACEHOLDER",
     "WITHOUT_PLACEHOLDER",
     "Redactor",
+    "addresses",
     "blank_key",
     "is_own_place",
+    "redactor",
+    "remember",
     "secrets",
 ]
 
@@ -66,8 +65,16 @@ _OWN = {
     "together_ai": "https://api.together.xyz",
 }
 _BASE_VARIABLES = ("{}_API_BASE", "{}_BASE_URL", "{}_ENDPOINT")
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)(_ID)?$")
-_SHORTEST_SECRET = 6  # below, it is a word like `none`, and hiding it would maim the text
+_SECRET_NAMES = tuple(
+    f"{word}{end}"
+    for word in ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "CREDENTIALS")
+    for end in ("", "_ID")
+)
+# Below, it is a word like `none`, or in the environment one like `postgres`: hiding it would maim
+# the text, and differently on every machine.
+_SHORTEST_SECRET = 6
+_SHORTEST_OF_LETTERS = 20
+_given: set[str] = set()
 
 
 def _origin(address: str | None) -> tuple[str, str | None, int | None] | None:
@@ -97,6 +104,18 @@ def is_own_place(provider: str, api_base: str | None, known_base: str | None) ->
     return _origin(api_base) in own - {None}
 
 
+def addresses(provider: str, api_base: str | None, known_base: str | None) -> list[str | None]:
+    """Where a call may go: `api_base`, what the environment names, or the provider's own address.
+
+    Several, if the environment contradicts itself; None stands for an address that only LiteLLM
+    knows.
+    """
+    if api_base is not None:
+        return [api_base]
+    named = [os.environ.get(name.format(provider.upper())) for name in _BASE_VARIABLES]
+    return [base for base in named if base] or [known_base or _OWN.get(provider)]
+
+
 def blank_key(provider: str) -> str | None:
     """The provider's variable, if it is set but empty, as an unfilled `.env` leaves it."""
     name = f"{provider.upper()}_API_KEY"
@@ -104,42 +123,29 @@ def blank_key(provider: str) -> str | None:
     return name if value is not None and not value.strip() else None
 
 
-def secrets(given: str | None) -> list[str]:
-    """The key given by hand, and whatever in the environment looks like one, longest first."""
-    found = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
-    if given:
-        found.add(given)
-    found.discard(PLACEHOLDER)
-    return sorted((s for s in found if len(s) >= _SHORTEST_SECRET), key=len, reverse=True)
+def remember(secret: str) -> None:
+    """Let every redactor of this process know a key that was given by hand.
 
-
-class Redactor:
-    """Takes secrets out of texts: plain, URL-encoded, or within base64.
-
-    Args:
-        secrets: What must not be seen, longer ones before those that they contain.
+    For as long as the process lives: a key is no less secret once its model is gone.
     """
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        forms = [form for secret in secrets for form in _forms(secret)]
-        self._pattern = re.compile("|".join(map(re.escape, forms))) if forms else None
-
-    def __call__(self, text: str) -> str:
-        """The text with `[key]` in place of each secret."""
-        return text if self._pattern is None else self._pattern.sub("[key]", text)
-
-    def __repr__(self) -> str:
-        return "Redactor(…)"
+    _given.add(secret)
 
 
-def _forms(secret: str) -> list[str]:
-    forms = [secret, quote(secret), quote(secret, safe=""), quote_plus(secret)]
-    forms += [repr(secret)[1:-1], ascii(secret)[1:-1], json.dumps(secret)[1:-1]]
-    raw = secret.encode()
-    # What precedes the secret shifts its base64, so it has three looks; at both ends the characters
-    # that also depend on the neighbours are left away.
-    for shift in range(3):
-        coded = base64.b64encode(b"\0" * shift + raw).decode("ascii").rstrip("=")
-        core = coded[-(-shift * 8 // 6) : (shift + len(raw)) * 8 // 6]
-        forms += [core, core.replace("+", "-").replace("/", "_")]
-    return sorted(set(forms), key=len, reverse=True)
+def secrets(given: str | None = None) -> list[str]:
+    """The keys given by hand, and whatever in the environment looks like one, longest first."""
+    values = {os.environ.get(name, "") for name in os.environ if name.endswith(_SECRET_NAMES)}
+    found = {text for text in values if not text.isalpha() or len(text) >= _SHORTEST_OF_LETTERS}
+    found |= _given if given is None else {*_given, given}
+    found.discard(PLACEHOLDER)
+    return sorted((s for s in found if len(s) >= _SHORTEST_SECRET), key=lambda s: (-len(s), s))
+
+
+def redactor() -> Redactor:
+    """What takes every secret of this process, as it is now, out of texts."""
+    return _redactor(tuple(secrets()))
+
+
+@functools.lru_cache(maxsize=16)
+def _redactor(known: tuple[str, ...]) -> Redactor:
+    # Keys rarely change, and a redactor is made in a millisecond.
+    return Redactor(known)

@@ -7,26 +7,32 @@ request with its headers, so none of them leaves this file.
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import functools
 import json
 import logging
+import math
 import os
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from llm_net.errors import ModelCallError, ModelSetupError, UsageError
 from llm_net.llm import keys
 from llm_net.llm.answers import json_schema
-from llm_net.llm.model import ChatDict, Completion, Request, ToolCall, Usage
+from llm_net.llm.estimate import Price
+from llm_net.llm.live import check_live
+from llm_net.llm.model import ChatDict, Chunk, Completion, Request, ToolCall, Usage
+from llm_net.llm.redaction import Redactor, StreamRedactor, clean
+from llm_net.llm.streams import afollow, follow
 from llm_net.llm.waiting import await_future, in_background, wait, within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
-__all__ = ["LiteModel"]
+__all__ = ["LiteModel", "retry_after_seconds"]
 
 # Servers on one's own machine: they ask for no key, and LiteLLM knows their usual port.
 _KEYLESS = frozenset(
@@ -46,7 +52,7 @@ _ADVICE: dict[int | None, str] = {
 _PREFIX = re.compile(r"^litellm\.\w+: (\w+: )?(\w+Exception - )?")
 _PASSING = frozenset({408, 409, 425, 429})
 _LONGEST_TEXT = 500
-_LONGEST_PAUSE_S = 60.0
+_MILLION = 1_000_000
 _PATIENCE_OF_LITELLM_S = 5.0
 
 
@@ -57,7 +63,6 @@ class LiteModel:
         name: `provider/model`.
         api_base: Where it is; None for the provider's own address.
         api_key: None to take it from the environment; `llm_net.llm.keys` says when it is sent.
-        num_retries: How often a call that failed for a passing reason is made again.
     """
 
     def __init__(
@@ -66,12 +71,12 @@ class LiteModel:
         *,
         api_base: str | None = None,
         api_key: str | None = None,
-        num_retries: int = 0,
     ) -> None:
         self.name = name
         self._api_base = api_base
         self._api_key = api_key
-        self._num_retries = num_retries
+        if api_key is not None:
+            keys.remember(api_key)
 
     def __repr__(self) -> str:
         return f"LiteModel({self.name!r})"
@@ -90,22 +95,84 @@ class LiteModel:
         """Ask the provider without blocking the event loop; raises what `complete` does."""
         return await await_future(in_background(self._ask(request)), timeout=None, who=self.name)
 
-    async def _ask(self, request: Request) -> Completion:
-        patiently = self._ask_patiently(request)
-        return await within(patiently, timeout=request.timeout, who=self.name)
+    def stream(self, request: Request) -> Iterator[Chunk]:
+        """Ask the provider, and wait piece by piece; raises what `complete` does.
 
-    async def _ask_patiently(self, request: Request) -> Completion:
-        outcome = await self._attempt(request)
-        for attempt in range(self._num_retries):
-            if isinstance(outcome, Completion) or not outcome.passing:
-                break
-            await asyncio.sleep(outcome.pause(attempt))
-            outcome = await self._attempt(request)
+        Where the provider does not tell the usage of a stream, LiteLLM estimates it. A call that
+        fails is not made again: part of its answer may have been handed out.
+        """
+        return follow(self._pieces(request), timeout=request.timeout, who=self.name)
+
+    def astream(self, request: Request) -> AsyncIterator[Chunk]:
+        """Ask the provider, and wait beside the event loop; see `stream`."""
+        return afollow(self._pieces(request), timeout=request.timeout, who=self.name)
+
+    async def _pieces(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        litellm = _litellm()
+        outcome = await self._opened(litellm, request)
+        if isinstance(outcome, _Failure):
+            raise outcome.error from outcome.cause
+        stream, keyless = outcome
+        heard = StreamRedactor(keys.redactor())
+        parts: list[Any] = []
+        failure: _Failure | None = None
+        try:
+            async for part in stream:
+                parts.append(part)
+                text = part.choices[0].delta.content if part.choices else None
+                if text := heard.feed(text or ""):
+                    yield Chunk(text)
+        except Exception as error:  # noqa: BLE001 - LiteLLM lets anything out, the key included
+            failure = self._failure(litellm, error, keyless=keyless)
+        finally:
+            await stream.aclose()
+            del stream, outcome  # the key is in them
+        if failure is not None:
+            raise failure.error from failure.cause
+        yield Chunk(heard.rest(), self._put_together(litellm, parts, request))
+
+    async def _opened(self, litellm: Any, request: Request) -> tuple[Any, bool] | _Failure:
+        """The stream, and whether it was asked for without a key."""
+        options = self._options(litellm, request) | {"stream": True}
+        model, provider, _ = _provider(litellm, self.name)
+        supported = litellm.get_supported_openai_params(model, custom_llm_provider=provider)
+        if "stream_options" in (supported or ()):
+            options.setdefault("stream_options", {"include_usage": True})
+        keyless = options.get("api_key") == keys.PLACEHOLDER
+        try:
+            return await litellm.acompletion(**options), keyless
+        except Exception as error:  # noqa: BLE001 - LiteLLM lets anything out, the key included
+            return self._failure(litellm, error, keyless=keyless)
+
+    def _put_together(self, litellm: Any, parts: list[Any], request: Request) -> Completion:
+        """The whole answer: what each piece added to its text, and to each of its tool calls."""
+        whole = litellm.stream_chunk_builder(parts, messages=list(request.messages))
+        if whole is None:
+            return Completion(model=self.name)
+        try:
+            cost = litellm.completion_cost(whole, model=self.name)
+        except Exception:  # noqa: BLE001 - it has a class for every way of not knowing the price
+            cost = None
+        return replace(self._completion(whole), cost=cost)
+
+    async def _ask(self, request: Request) -> Completion:
+        outcome = await within(self._attempt(request), timeout=request.timeout, who=self.name)
         if isinstance(outcome, Completion):
             return outcome
         # Raised here, where no exception is being handled and no local variable holds a key: the
         # error has no LiteLLM exception in its context, and none in its traceback.
         raise outcome.error from outcome.cause
+
+    def price(self) -> Price | None:
+        """What a token costs, by LiteLLM's list; None if that does not hold this model."""
+        litellm = _litellm()
+        try:
+            read, written = litellm.cost_per_token(
+                model=self.name, prompt_tokens=_MILLION, completion_tokens=_MILLION
+            )
+        except Exception:  # noqa: BLE001 - it has a class for every way of not knowing the price
+            return None
+        return Price(read / _MILLION, written / _MILLION)
 
     async def _attempt(self, request: Request) -> Completion | _Failure:
         litellm = _litellm()
@@ -131,12 +198,16 @@ class LiteModel:
                 messages = _told_the_shape(request)
         if request.tools:
             params |= {"tools": list(request.tools), "tool_choice": request.tool_choice}
+        key = self._key(litellm, provider, known_base)
+        here = "http://localhost" if provider in _KEYLESS else None
+        for address in keys.addresses(provider, self._api_base, known_base or here):
+            check_live(self.name, address)
         return {
             **params,
             "model": self.name,
             "messages": [dict(message) for message in messages],
             "api_base": self._api_base,
-            "api_key": self._key(litellm, provider, known_base),
+            "api_key": key,
             "max_retries": 0,
         }
 
@@ -174,7 +245,7 @@ class LiteModel:
         choice = response.choices[0]
         usage = getattr(response, "usage", None)
         details = getattr(usage, "prompt_tokens_details", None)
-        return Completion(
+        answer = Completion(
             text=choice.message.content or "",
             tool_calls=tuple(
                 ToolCall(name=call.function.name, arguments=call.function.arguments, id=call.id)
@@ -189,9 +260,11 @@ class LiteModel:
             finish_reason=choice.finish_reason or "stop",
             model=self.name,
         )
+        # A provider may echo its key, and what it answers goes into messages, traces and records.
+        return clean(answer, keys.redactor().exact)
 
     def _failure(self, litellm: Any, error: Exception, *, keyless: bool) -> _Failure:
-        redact = keys.Redactor(keys.secrets(self._api_key))
+        redact = keys.redactor()
         status: int | None = getattr(error, "status_code", None)
         cause = _harmless_cause(error, redact)
         if isinstance(error, litellm.UnsupportedParamsError):
@@ -205,15 +278,12 @@ class LiteModel:
         # LiteLLM appends whole tracebacks; what the provider said comes first.
         said = " ".join(str(error).partition("Traceback (most")[0].split())
         said = redact(_PREFIX.sub("", said))[:_LONGEST_TEXT]
-        failure = ModelCallError(f"{self.name!r} {happened}: {said.rstrip('.')}. {advice}")
-        failure.__dict__["status"] = status
         headers: Any = getattr(error, "litellm_response_headers", None) or {}
-        return _Failure(
-            error=failure,
-            cause=cause,
-            passing=cause is not None or status in _PASSING or (status or 0) >= 500,  # noqa: PLR2004 - HTTP's own
-            retry_after=headers.get("retry-after"),
-        )
+        failure = ModelCallError(f"{self.name!r} {happened}: {said.rstrip('.')}. {advice}")
+        failure.status = status
+        failure.passing = cause is not None or status in _PASSING or (status or 0) >= 500  # noqa: PLR2004 - HTTP's own
+        failure.retry_after = retry_after_seconds(headers.get("retry-after"))
+        return _Failure(error=failure, cause=cause)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,16 +292,21 @@ class _Failure:
 
     error: ModelCallError
     cause: OSError | None
-    passing: bool
-    retry_after: str | None
 
-    def pause(self, attempt: int) -> float:
-        """Seconds before the next attempt: as the provider says, else 0.5, 1, 2, and so on."""
+
+def retry_after_seconds(retry_after: str | None) -> float | None:
+    """The seconds of a Retry-After header, which may be a date; None if it says nothing."""
+    if not retry_after:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
         try:
-            asked = float(self.retry_after or "")
+            when = parsedate_to_datetime(retry_after)
         except ValueError:
-            asked = 0.5 * 2**attempt
-        return min(max(asked, 0.0), _LONGEST_PAUSE_S)
+            return None
+        seconds = when.timestamp() - time.time()
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 @functools.cache
@@ -295,7 +370,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _harmless_cause(error: Exception, redact: keys.Redactor) -> OSError | None:
+def _harmless_cause(error: Exception, redact: Redactor) -> OSError | None:
     """Why the connection failed, as the operating system put it: no request hangs on that."""
     for link in _chain(error):
         own = type(link).__module__ in {"builtins", "socket", "ssl"}

@@ -8,6 +8,7 @@ for each model file, which shares what they have in common of their prompts.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import concurrent.futures
 import importlib
@@ -20,11 +21,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llm_net.errors import ModelCallError, ModelSetupError, UsageError
 from llm_net.llm import emulation, weights
-from llm_net.llm.model import Completion, Request, Usage
+from llm_net.llm.model import Chunk, Completion, Request, Usage
+from llm_net.llm.streams import afollow, follow
 from llm_net.llm.waiting import await_future, in_thread, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
     from concurrent.futures import Future
 
 __all__ = ["LocalModel", "Server", "server"]
@@ -57,6 +59,10 @@ _engines_lock = threading.Lock()
 _under_way: set[tuple[int, Future[Completion]]] = set()
 _ending = threading.Event()
 _LONGEST_END_S = 20.0  # a long prompt that is just being read
+
+
+def _keep_silent(text: str) -> None:
+    """Tell nobody: the answer is wanted whole."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +115,51 @@ class LocalModel:
         finally:
             abandoned.set()
 
-    def _start(self, request: Request, abandoned: threading.Event) -> Future[Completion]:
-        future = in_thread(lambda: self._ask(request, abandoned))
+    def stream(self, request: Request) -> Iterator[Chunk]:
+        """Ask the engine, token by token; raises what `complete` does."""
+        return follow(self._pieces(request), timeout=request.timeout, who=self.name)
+
+    def astream(self, request: Request) -> AsyncIterator[Chunk]:
+        """Ask the engine, token by token, beside the event loop; raises what `complete` does."""
+        return afollow(self._pieces(request), timeout=request.timeout, who=self.name)
+
+    async def _pieces(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        loop = asyncio.get_running_loop()
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        abandoned = threading.Event()
+
+        def hear(text: str) -> None:
+            loop.call_soon_threadsafe(heard.put_nowait, text)
+
+        # With tools, what is written is JSON around a call or a reply, and no text of the answer.
+        is_text = not emulation.offers_tools(request)
+        future = self._start(request, abandoned, hear if is_text else _keep_silent)
+        future.add_done_callback(lambda _: hear(""))
+        try:
+            while text := await heard.get():
+                yield Chunk(text)
+            completion = await asyncio.wrap_future(future)
+            yield Chunk("" if is_text else completion.text, completion)
+        finally:
+            abandoned.set()
+
+    def _start(
+        self,
+        request: Request,
+        abandoned: threading.Event,
+        tell: Callable[[str], None] = _keep_silent,
+    ) -> Future[Completion]:
+        future = in_thread(lambda: self._ask(request, abandoned, tell))
         under_way = (os.getpid(), future)
         _under_way.add(under_way)
         future.add_done_callback(lambda _: _under_way.discard(under_way))
         return future
 
-    def _ask(self, request: Request, abandoned: threading.Event) -> Completion:
+    def _ask(
+        self, request: Request, abandoned: threading.Event, tell: Callable[[str], None]
+    ) -> Completion:
         body = self._body(request)
-        answer = _engine(self._path()).chat(body, abandoned.is_set)
+        answer = _engine(self._path()).chat(body, abandoned.is_set, tell)
         text, calls = emulation.read_answer(answer.text, request)
         return Completion(
             text=text,
@@ -232,7 +273,12 @@ class _Engine:
             ) from error
         self.server = Server(f"{self._server.listening_address}/v1", key)
 
-    def chat(self, body: dict[str, Any], is_abandoned: Callable[[], bool]) -> _Answer:
+    def chat(
+        self,
+        body: dict[str, Any],
+        is_abandoned: Callable[[], bool],
+        tell: Callable[[str], None],
+    ) -> _Answer:
         """One chat completion; ends early, and frees its slot, if nobody waits any more."""
         written: list[str] = []
         last: dict[str, Any] = {}
@@ -245,7 +291,9 @@ class _Engine:
             for part in cast("Sequence[Any]", chunk) if isinstance(chunk, list) else [chunk]:
                 last.update({key: part[key] for key in ("error", "usage") if part.get(key)})
                 for choice in part.get("choices", ()):
-                    written.append(choice.get("delta", {}).get("content") or "")
+                    if text := choice.get("delta", {}).get("content"):
+                        written.append(text)
+                        tell(text)
                     if choice.get("finish_reason"):
                         last["finish_reason"] = choice["finish_reason"]
             return is_in_vain()

@@ -8,25 +8,35 @@ here.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pydantic import SecretStr
 from pydantic_core import core_schema
 
+from llm_net.context import AUTHOR
 from llm_net.errors import UsageError
 from llm_net.llm import checks
-from llm_net.llm.answers import conversation
-from llm_net.llm.lite import LiteModel
-from llm_net.llm.model import ChatDict, Completion, Model, Request, ResponseFormat, ToolChoice
-from llm_net.llm.scripted import FunctionModel, ModelFunction, Replies, ScriptedModel
+from llm_net.llm.answers import conversation, parse
+from llm_net.llm.assembly import AnyModel, Assembly
+from llm_net.llm.cassette import Cassette
+from llm_net.llm.endpoint import Limits
+from llm_net.llm.model import ChatDict, Chunk, Completion, Request, ResponseFormat, ToolChoice
+from llm_net.llm.scripted import Replies, ScriptedModel
+from llm_net.llm.streams import astreamed, streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from os import PathLike
 
     from pydantic import GetCoreSchemaHandler
+
+    from llm_net.llm.budget import Budget
+    from llm_net.llm.model import Model
 
 __all__ = ["ModuleLLM"]
 
@@ -60,6 +70,15 @@ class ModuleLLM:
         repair: How often an answer that does not fit `response_format` is asked for again.
         num_retries: How often a call that failed for a passing reason is made again.
         max_concurrency: How many prompts of a batch are under way at once.
+        limits: How the endpoint may be used: calls at once, requests and tokens a minute, retries,
+            a circuit breaker. Handles with the same endpoint and limits share them.
+        fallbacks: Models that are asked, in this order, if this one fails for good.
+        max_batch: Let calls that are made together go out together, so many at most; None for
+            that only where the model works in batches (`hf/…`).
+        flush_interval: Seconds that such a call waits for others.
+        share_identical: Whether equal calls that are under way together share one answer.
+        cassette: Where answers are recorded, and played again; a path records once.
+        budget: What the calls of this handle may cost, besides the budgets of who calls.
         params: Further parameters of every call, such as `top_p`.
 
     Raises:
@@ -68,7 +87,7 @@ class ModuleLLM:
 
     def __init__(
         self,
-        llm_model: str | ModelFunction | Model,
+        llm_model: AnyModel,
         api_base: str | None = None,
         system_prompt: str | None = None,
         *,
@@ -81,6 +100,13 @@ class ModuleLLM:
         repair: int = 1,
         num_retries: int = 0,
         max_concurrency: int = 32,
+        limits: Limits | None = None,
+        fallbacks: Sequence[AnyModel] = (),
+        max_batch: int | None = None,
+        flush_interval: float = 0.01,
+        share_identical: bool = False,
+        cassette: Cassette | str | PathLike[str] | None = None,
+        budget: Budget | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
         checks.model_name(llm_model)
@@ -98,32 +124,42 @@ class ModuleLLM:
             }
         )
         self.system_prompt = checks.text("system_prompt", system_prompt)
-        self._llm_model = llm_model
-        self._api_base = api_base
+        for each in fallbacks:
+            checks.model_name(each)
         self._api_key = None if api_key is None else SecretStr(api_key)
-        self._replies = replies
         self._repair = repair
-        self._num_retries = num_retries
         self._max_concurrency = max_concurrency
-        self._model = self._build()
+        if cassette is not None and not isinstance(cassette, Cassette):
+            cassette = Cassette(cassette)
+        limits = limits or Limits(retries=num_retries)
+        self._assembly = Assembly(
+            model=llm_model,
+            api_base=api_base,
+            replies=replies,
+            limits=limits,
+            fallbacks=tuple(fallbacks),
+            max_batch=max_batch,
+            flush_interval=flush_interval,
+            share_identical=share_identical,
+            cassette=cassette,
+            budget=budget,
+        )
+        self._build()
 
     @property
     def llm_model(self) -> str:
         """The model's name, as it was given."""
-        if isinstance(self._llm_model, str):
-            return self._llm_model
-        name = getattr(self._llm_model, "name", None) or getattr(self._llm_model, "__name__", None)
-        return name or type(self._llm_model).__name__
+        return self._assembly.name
 
     @property
     def api_base(self) -> str | None:
         """Where the provider is reached; None for its own address."""
-        return self._api_base
+        return self._assembly.api_base
 
     @property
     def model(self) -> Model:
-        """Who answers."""
-        return self._model
+        """Who answers in the end."""
+        return self._inner
 
     @property
     def calls(self) -> list[Request]:
@@ -132,8 +168,8 @@ class ModuleLLM:
         Raises:
             UsageError: If the model is not scripted.
         """
-        if isinstance(self._model, ScriptedModel):
-            return self._model.calls
+        if isinstance(self._inner, ScriptedModel):
+            return self._inner.calls
         raise UsageError(
             f"{self.llm_model!r} does not record its calls; only the scripted model does. "
             'Use ModuleLLM("scripted", replies=[…]).'
@@ -173,7 +209,7 @@ class ModuleLLM:
             AnswerError: If the answer does not fit `response_format`, repairs included.
             UnscriptedCall: If the script holds no reply.
         """
-        flow = self._flow(
+        request = self._request(
             prompt=prompt,
             tool_schema=tool_schema,
             tool_choice=tool_choice,
@@ -183,6 +219,7 @@ class ModuleLLM:
             place=place,
             params=params,
         )
+        flow = conversation(request, repair=self._repair)
         completion: Any = None  # a generator's first send must be None
         while True:
             try:
@@ -205,7 +242,7 @@ class ModuleLLM:
         **params: Any,
     ) -> Completion:
         """Ask the model without blocking the event loop; otherwise as `generate`."""
-        flow = self._flow(
+        request = self._request(
             prompt=prompt,
             tool_schema=tool_schema,
             tool_choice=tool_choice,
@@ -215,6 +252,7 @@ class ModuleLLM:
             place=place,
             params=params,
         )
+        flow = conversation(request, repair=self._repair)
         completion: Any = None  # a generator's first send must be None
         while True:
             try:
@@ -223,6 +261,65 @@ class ModuleLLM:
                 return cast("Completion", done.value)
             start = time.perf_counter()
             completion = _timed(await self._model.acomplete(request), start)
+
+    def stream(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        tool_schema: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = "auto",
+        response_format: ResponseFormat | None = None,
+        system_prompt: str | None = None,
+        *,
+        messages: Sequence[ChatDict] | None = None,
+        place: str = "",
+        **params: Any,
+    ) -> Iterator[Chunk]:
+        """Ask the model, and take its answer piece by piece as it is written.
+
+        The last piece has the whole `completion`. A model that cannot stream gives one piece. An
+        answer that does not fit `response_format` is not asked for again. To leave early ends the
+        call. Arguments and errors are those of `generate`.
+        """
+        request = self._request(
+            prompt=prompt,
+            tool_schema=tool_schema,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            system_prompt=system_prompt,
+            messages=messages,
+            place=place,
+            params=params,
+        )
+        start = time.perf_counter()
+        for chunk in streamed(self._model, request):
+            yield _whole(chunk, request, start)
+
+    async def astream(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        tool_schema: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = "auto",
+        response_format: ResponseFormat | None = None,
+        system_prompt: str | None = None,
+        *,
+        messages: Sequence[ChatDict] | None = None,
+        place: str = "",
+        **params: Any,
+    ) -> AsyncIterator[Chunk]:
+        """As `stream`, without blocking the event loop."""
+        request = self._request(
+            prompt=prompt,
+            tool_schema=tool_schema,
+            tool_choice=tool_choice,
+            response_format=response_format,
+            system_prompt=system_prompt,
+            messages=messages,
+            place=place,
+            params=params,
+        )
+        start = time.perf_counter()
+        async for chunk in astreamed(self._model, request):
+            yield _whole(chunk, request, start)
 
     def generate_batch(
         self, prompts: Sequence[str], params: Mapping[str, Any] | None = None
@@ -244,7 +341,9 @@ class ModuleLLM:
             return []
         words = dict(params or {})
         with ThreadPoolExecutor(min(len(prompts), self._max_concurrency)) as pool:
-            futures = [pool.submit(self.generate, prompt, **words) for prompt in prompts]
+            here = contextvars.copy_context  # who asks, and who pays
+            asks = [partial(self.generate, prompt, **words) for prompt in prompts]
+            futures = [pool.submit(here().run, ask) for ask in asks]
             try:
                 return [future.result() for future in futures]
             except BaseException:
@@ -272,7 +371,7 @@ class ModuleLLM:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _flow(
+    def _request(
         self,
         *,
         prompt: str | Sequence[str] | None,
@@ -283,36 +382,24 @@ class ModuleLLM:
         messages: Sequence[ChatDict] | None,
         place: str,
         params: Mapping[str, Any],
-    ) -> Generator[Request, Completion, Completion]:
-        """The conversation that `generate` and `agenerate` drive, each in its way."""
+    ) -> Request:
+        """What is asked, whole and checked."""
         system = self.system_prompt if system_prompt is None else system_prompt
         tools = checks.tools(tool_schema)
-        request = Request(
+        author = AUTHOR.get()
+        return Request(
             messages=checks.messages(system, messages, prompt),
             tools=tools,
             tool_choice=checks.tool_choice(tool_choice, tools) if tools else None,
             response_format=checks.response_format(response_format),
             params={**self._params, **checks.params(params)},
-            place=place,
+            place=place or ("" if author is None else author.place),
         )
-        return conversation(request, repair=self._repair)
 
-    def _build(self) -> Model:
-        model = self._llm_model
-        if isinstance(model, Model):
-            return model
-        if not isinstance(model, str):
-            return FunctionModel(model)
-        if model == "scripted":
-            assert self._replies is not None, "the constructor made sure of it"
-            return ScriptedModel(self._replies)
-        if model.startswith("local/"):
-            # Here, or `python -m llm_net.llm.weights` would find itself imported already.
-            from llm_net.llm.local import LocalModel  # noqa: PLC0415
-
-            return LocalModel(model)
+    def _build(self) -> None:
         key = None if self._api_key is None else self._api_key.get_secret_value()
-        return LiteModel(model, api_base=self._api_base, api_key=key, num_retries=self._num_retries)
+        self._inner = self._assembly.inner(key)
+        self._model = self._assembly.build(self._inner, key)
 
     def __copy__(self) -> Self:
         return self
@@ -322,15 +409,15 @@ class ModuleLLM:
 
     def __getstate__(self) -> dict[str, Any]:
         # No key leaves the process in a pickle; locks and connections could not.
-        return {k: v for k, v in self.__dict__.items() if k not in {"_api_key", "_model"}}
+        return {k: v for k, v in self.__dict__.items() if k not in {"_api_key", "_inner", "_model"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._api_key = None
-        self._model = self._build()
+        self._build()
 
     def __repr__(self) -> str:
-        base = f", api_base={self._api_base!r}" if self._api_base else ""
+        base = f", api_base={self.api_base!r}" if self.api_base else ""
         return f"{type(self).__name__}({self.llm_model!r}{base})"
 
     @classmethod
@@ -351,4 +438,16 @@ def _name_of(llm: ModuleLLM) -> str:
 
 
 def _timed(completion: Completion, start: float) -> Completion:
+    if completion.latency:  # a recorded one
+        return completion
     return replace(completion, latency=time.perf_counter() - start)
+
+
+def _whole(chunk: Chunk, request: Request, start: float) -> Chunk:
+    """The last piece with what `generate` would have added to its completion."""
+    completion = chunk.completion
+    if completion is None:
+        return chunk
+    if request.response_format is not None:
+        completion = parse(completion, request.response_format)
+    return replace(chunk, completion=_timed(completion, start))

@@ -11,13 +11,22 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from pydantic import BaseModel
 
 from llm_net.errors import UnscriptedCall, UsageError
-from llm_net.llm.model import Completion, Request, ToolCall, Usage, content_text, shorten
+from llm_net.llm.model import (
+    Chunk,
+    Completion,
+    Request,
+    ToolCall,
+    Usage,
+    content_text,
+    shorten,
+)
+from llm_net.llm.streams import words
 from llm_net.llm.waiting import acall, call, run_coroutine, within
 
 __all__ = ["Answer", "FunctionModel", "ModelFunction", "Replies", "Reply", "ScriptedModel"]
@@ -106,6 +115,15 @@ class ScriptedModel:
         """
         number, reply = self._next(request)
         return _completion(await _aplay(reply, request, self.name), request, self.name, number)
+
+    def stream(self, request: Request) -> Iterator[Chunk]:
+        """Play the reply word by word; raises what `complete` does."""
+        yield from words(self.complete(request))
+
+    async def astream(self, request: Request) -> AsyncIterator[Chunk]:
+        """Play the reply word by word; raises what `complete` does."""
+        for chunk in words(await self.acomplete(request)):
+            yield chunk
 
     def _next(self, request: Request) -> tuple[int, Reply]:
         with self._lock:

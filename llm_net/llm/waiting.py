@@ -165,8 +165,10 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _too_late(who: str, timeout: float | None) -> ModelCallError:
-    return ModelCallError(
+    error = ModelCallError(
         f"{who} gave no answer within {timeout:g} s, the timeout of this call. "
         "If one comes later, it is thrown away. "
         "Raise timeout=, or ask for less (a shorter prompt, a smaller max_tokens=)."
     )
+    error.passing = True
+    return error
