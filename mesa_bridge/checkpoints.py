@@ -1,0 +1,206 @@
+"""Long runs that survive the death of their process: a model is saved, and gone on with.
+
+Bridge, floor 4. A checkpoint is written whole or not at all, and never from inside of a step: a
+Mesa 3.5 model that is pickled there wakes up dead. It is a pickle, and so it is code: open only
+your own.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import json
+import os
+import pickle
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
+from pathlib import Path
+from typing import Any, cast
+
+import mesa
+
+from llm_net.errors import LLMNetError, UsageError
+
+__all__ = ["resume", "run_model"]
+
+_MAGIC = b"mesa_bridge checkpoint 1\n"
+
+
+def run_model(
+    model: Any,
+    steps: int,
+    *,
+    checkpoint_every: int | None = None,
+    path: str | PathLike[str] | None = None,
+    progress: bool = False,
+) -> Any:
+    """Step a model so many times, and save it now and then.
+
+    A checkpoint is a pickle, made by cloudpickle: whoever can write to the file can run code where
+    it is opened.
+
+    Args:
+        model: A Mesa model.
+        steps: How often to step it; it ends early when the model's `running` turns False.
+        checkpoint_every: Save it after so many steps, and at the end; None for never.
+        path: Where; replaced as a whole each time.
+        progress: Show a line with steps and the time left, on the standard error.
+
+    Returns:
+        The model.
+
+    Raises:
+        UsageError: If it cannot be saved: said before the first step, with the attribute's name.
+    """
+    if checkpoint_every is not None:
+        if path is None:
+            raise UsageError(
+                f"checkpoint_every={checkpoint_every} without path=: there is nowhere to save it. "
+                "Give run_model(…, path='run.checkpoint')."
+            )
+        if checkpoint_every < 1:
+            raise UsageError(
+                f"checkpoint_every={checkpoint_every} is no number of steps. Give 1 or more."
+            )
+        _save(model, Path(path), steps)
+    begun = time.monotonic()
+    for done in range(1, steps + 1):
+        if not model.running:
+            break
+        model.step()
+        if checkpoint_every is not None and (done % checkpoint_every == 0 or done == steps):
+            assert path is not None, "looked at above"
+            _save(model, Path(path), steps - done)
+        if progress:
+            _show(model, done, steps, time.monotonic() - begun)
+    return model
+
+
+def resume(path: str | PathLike[str], *, checkpoint_every: int | None = 1) -> Any:
+    """Go on from a checkpoint of `run_model`, to the number of steps that it was given.
+
+    Open only checkpoints of your own: a pickle can run any code.
+
+    Args:
+        path: The file.
+        checkpoint_every: Save it again after so many steps; None for never.
+
+    Returns:
+        The model, at the end of its run.
+
+    Raises:
+        UsageError: If the file is no checkpoint, or was written with other versions.
+    """
+    model, left = _load(Path(path))
+    return run_model(model, left, checkpoint_every=checkpoint_every, path=path)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "mesa": mesa.__version__,
+        "llm-net": _version("llm-net"),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"  # it runs from its folder
+
+
+def _save(model: Any, path: Path, left: int) -> None:
+    """Write a checkpoint beside the old one, and then take its place."""
+    header = {"versions": _versions(), "left": left, "next_id": _next_id(model)}
+    text = json.dumps(header).encode()
+    data = _MAGIC + text + b"\n" + _pickled(model)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with fresh.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _pickled(model: Any) -> bytes:
+    import cloudpickle  # noqa: PLC0415 - an extra, and only here
+
+    try:
+        return bytes(cloudpickle.dumps(model))
+    except LLMNetError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{type(model).__name__} cannot be saved, because of {_culprit(model, cloudpickle)}: "
+            f"{error}. Make it something that pickles, leave it out in __getstate__, or run "
+            "without checkpoints."
+        ) from error
+
+
+def _culprit(model: Any, cloudpickle: Any) -> str:
+    """Which attribute it is: of the model, or of its first agent that has one."""
+    # What is Mesa's own leads from any agent and any model to all others.
+    of_mesa = {"cell", "model", "pos", *vars(mesa.Model())}
+    places: list[tuple[str, Any]] = [("the model", model)]
+    places += [(f"the agent {type(a).__name__} {a.unique_id}", a) for a in model.agents]
+    for name, owner in reversed(places):
+        held = cast("dict[str, Any]", vars(owner))
+        for attribute, value in held.items():
+            if attribute in of_mesa:
+                continue
+            try:
+                cloudpickle.dump(value, io.BytesIO())
+            except Exception:  # noqa: BLE001 - any type refuses in its own way
+                return f"{attribute!r} of {name}"
+    return "something that it holds"
+
+
+def _load(path: Path) -> tuple[Any, int]:
+    with path.open("rb") as file:
+        if file.readline() != _MAGIC:
+            raise UsageError(
+                f"{path} is no checkpoint of run_model. Check the path, and open only your own."
+            )
+        header = json.loads(file.readline())
+        found, here = header["versions"], _versions()
+        if found != here:
+            raise UsageError(
+                f"{path} was written with {_words(found)}, and here is {_words(here)}. A pickle is "
+                "only safe to open with the same; install those versions to go on."
+            )
+        model = pickle.load(file)  # noqa: S301 - the user's own, as the docstring asks
+    if header["next_id"] is not None:
+        _ids()[model] = itertools.count(header["next_id"])
+    return model, int(header["left"])
+
+
+def _words(found: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+def _show(model: Any, done: int, steps: int, seconds: float) -> None:
+    left = seconds / done * (steps - done)
+    end = "\n" if done == steps else "\r"
+    agents = len(list(model.agents))
+    sys.stderr.write(
+        f"step {done}/{steps}, {agents} agents, {seconds:.0f} s, {left:.0f} s left   {end}"
+    )
+    sys.stderr.flush()
+
+
+def _ids() -> Any:
+    """Where Mesa 3.3 counts the agents of each model; later ones count in the model."""
+    return getattr(mesa.Agent, "_ids", None)
+
+
+def _next_id(model: Any) -> int | None:
+    ids = _ids()
+    return None if ids is None else next(copy.copy(ids[model]))
