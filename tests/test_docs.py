@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from llm_net.llm.waiting import in_background
+from mesa_bridge import disable_automatic_parallel_stepping, threads
 from tests import snippets
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +24,24 @@ def _documents() -> list[snippets.Document]:
     for source in sorted(ROOT.glob("llm_net/**/*.py")):
         found += snippets.docstrings(source, source.relative_to(ROOT).as_posix())
     return found
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _loops_that_last() -> None:
+    """Two event loops last as long as the process; a page that wakes them has forgotten nothing."""
+    in_background(asyncio.sleep(0)).result()
+    threads.loop_at(0)
+
+
+@pytest.fixture(autouse=True)
+def _idle_threads_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "IDLE_S", 0.1)
+
+
+@pytest.fixture(autouse=True)
+def _mesa_as_it_was() -> Iterator[None]:
+    yield
+    disable_automatic_parallel_stepping()
 
 
 @pytest.mark.parametrize("document", _documents(), ids=lambda document: document.label)

@@ -8,6 +8,8 @@ import json
 import subprocess
 import sys
 import traceback
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,13 +20,16 @@ from pydantic import BaseModel
 
 from llm_net.errors import AnswerError, ModelCallError, ModelSetupError, UsageError
 from llm_net.llm import keys
+from llm_net.llm.estimate import Price
+from llm_net.llm.lite import LiteModel, retry_after_seconds
 from llm_net.llm.local import server
-from llm_net.llm.model import Usage
+from llm_net.llm.model import Request, Usage
 from llm_net.llm.module_llm import ModuleLLM
 
 if TYPE_CHECKING:
     from tests.llm.conftest import RecordingServer
 
+HI = Request(messages=({"role": "user", "content": "hi"},))
 KEY = "sk-proj/very+secret=0123456789"
 MOVE = {"name": "move", "description": "Moves.", "parameters": {"type": "object"}}
 
@@ -313,6 +318,42 @@ def test_a_refusal_is_not_retried(recorder: RecordingServer) -> None:
     with pytest.raises(ModelCallError):
         ModuleLLM("openai/m", recorder.base_url, num_retries=5).generate("hi")
     assert len(recorder.heard) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "passing"),
+    [(400, False), (401, False), (404, False), (408, True), (422, False), (429, True), (503, True)],
+)
+def test_an_error_says_whether_trying_again_may_help(
+    status: int,
+    passing: bool,  # noqa: FBT001 - a column of the table
+    recorder: RecordingServer,
+) -> None:
+    recorder.answers = [(status, echo("x"))]
+    with pytest.raises(ModelCallError) as caught:
+        LiteModel("openai/m", api_base=recorder.base_url).complete(HI)
+    assert (caught.value.status, caught.value.passing) == (status, passing)
+    assert caught.value.retry_after == 0  # as the server's header says
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    assert [retry_after_seconds(text) for text in ("86400", "1.5", "-3")] == [86_400, 1.5, 0]
+    now = datetime.now(UTC)
+    assert retry_after_seconds(format_datetime(now - timedelta(days=1), usegmt=True)) == 0
+    seconds = retry_after_seconds(format_datetime(now + timedelta(days=1), usegmt=True))
+    assert seconds is not None
+    assert 80_000 < seconds <= 86_400
+
+
+@pytest.mark.parametrize("header", [None, "", "soon", "nan", "inf"])
+def test_a_retry_after_that_says_nothing_is_none(header: str | None) -> None:
+    assert retry_after_seconds(header) is None
+
+
+def test_prices_are_those_of_litellm_s_list() -> None:
+    assert LiteModel("openai/gpt-4o-mini").price() == Price(1.5e-7, 6e-7)
+    assert LiteModel("ollama/llama3").price() == Price(0, 0)
+    assert LiteModel("openai/nobody-has-heard-of-it").price() is None
 
 
 def test_an_unreachable_server_is_said_to_be_so() -> None:

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
@@ -356,7 +356,9 @@ prose = st.text(st.characters(exclude_characters="{}[]"))
 
 @given(before=prose, value=st.dictionaries(st.text(), json_values), after=prose)
 def test_any_object_is_found_in_any_prose(before: str, value: dict[str, Any], after: str) -> None:
-    assert value in list(find_json(f"{before}{json.dumps(value)}{after}"))
+    text = f"{before}{json.dumps(value)}{after}"
+    assume(text[0] != '"' or text[-1] != '"')  # that may be JSON as a whole: a text
+    assert value in list(find_json(text))
 
 
 @given(st.text('{}[]",:ab1 \n`') | st.text())
