@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHONS ?= python3.11 python3.12 python3.13
 
 PY := $(VENV)/bin/python
-CHECKED := llm_net tests $(wildcard examples)
+CHECKED := llm_net mesa_bridge tests $(wildcard examples)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -95,7 +95,7 @@ lock: install ## Pin the newest allowed dependencies, with their hashes
 .PHONY: clean
 clean: ## Remove everything that these verbs have made here
 	@rm -rf .venv .venv-* .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@find llm_net tests benchmarks $(wildcard examples) -type d -name __pycache__ -prune -exec rm -rf {} +
+	@find llm_net mesa_bridge tests benchmarks $(wildcard examples) -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # What the verbs stand on. Each step leaves a file, so that it is not done again.
 
