@@ -37,6 +37,8 @@ class Ask:
         wake: Called after it, for whoever waits.
     """
 
+    light = True
+
     __slots__ = (
         "_failure",
         "_open",
@@ -115,6 +117,8 @@ class Ask:
 class Stream:
     """Takes every reply, until the turns it caused are over."""
 
+    light = True
+
     __slots__ = ("_open", "done", "error", "expired", "replies", "targets", "turn", "wake")
 
     def __init__(self) -> None:
@@ -178,6 +182,8 @@ def _forsake(asked: Ask | Stream) -> None:
 
 class Outputs:
     """Takes the replies to a run's own message as outputs of the run."""
+
+    light = True
 
     __slots__ = ("_scope", "expired", "targets")
 

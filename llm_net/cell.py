@@ -48,6 +48,7 @@ QUANTUM = 64
 
 RESPONSE = Method.RESPONSE.value
 INLINE = Place.INLINE
+THREAD = Place.THREAD
 
 
 # Empty, and shared by all who have none: a deque is larger than the rest of an idle cell.
@@ -204,14 +205,15 @@ class Cell(EventLoopActor):
         )
 
     def route(self, event: str) -> Route:
-        """Who hears this event, compiled once for each state of the network."""
+        """Who hears this event, compiled once for each state of the network; any thread."""
         version = self.runtime.version
         if self.version != version:
             self.routes = {}
             self.version = version
-        route = self.routes.get(event)
+        routes = self.routes  # these, even if others take their place while the route is compiled
+        route = routes.get(event)
         if route is None:
-            route = self.routes[event] = self.node.compile_route(event)
+            route = routes[event] = self.node.compile_route(event)
         return route
 
     def busy(self) -> list[str]:
@@ -430,8 +432,10 @@ class Cell(EventLoopActor):
     # -- turns
 
     def serve(self) -> bool:  # noqa: C901, PLR0912, PLR0915 - every call here costs each message
-        """Begin turns while there is mail and room; False if the next needs the running loop."""
+        """Begin turns while there is mail and room; False if the next needs the loop's thread."""
         looping = self.engine.looping
+        # A deputy runs nothing of the user's, unless the engine has closed, and there is no other.
+        light = self.engine.deputized and self.engine.loop is not None
         if self._hooks and not self._begin_hooks():
             return False
         mail = self.mail
@@ -444,6 +448,9 @@ class Cell(EventLoopActor):
                 return True
             quantum -= 1
             envelope = mail.popleft()
+            if light and not envelope.light:
+                mail.appendleft(envelope)
+                return False
             message = envelope.message
             scope = envelope.scope
             handler = self.table.get(message.method)
@@ -452,7 +459,7 @@ class Cell(EventLoopActor):
                 if handler is None:
                     continue
             place = handler.place
-            if place is not INLINE and not looping:
+            if (place is not INLINE and not looping) or (light and place is not THREAD):
                 mail.appendleft(envelope)
                 return False
             scope.delivered += 1
@@ -490,6 +497,11 @@ class Cell(EventLoopActor):
         if self._hooks or self.stopping is not None:
             self._look_after()
         return True
+
+    @property
+    def light(self) -> bool:
+        """Whether nobody looks on, and no hook waits."""
+        return not (self.careful or self._hooks)
 
     def _begin_hooks(self) -> bool:
         """Begin the hooks that wait; False if they need the running loop."""

@@ -20,6 +20,7 @@ from concurrent.futures import Future
 from typing import Any, Literal, Protocol
 
 from llm_net.errors import UsageError
+from llm_net.parking import Parking, new_loop
 from llm_net.workers import Workers
 
 __all__ = ["Engine", "Host", "Pending", "Ready", "Signal", "blocks_itself", "close_loop"]
@@ -41,9 +42,29 @@ NESTED = 8
 class Ready(Protocol):
     """A cell with mail; `serve` begins turns, or says False: it needs the running loop."""
 
-    def serve(self) -> bool:
-        """Begin turns; False if the next one needs the running loop."""
+    @property
+    def light(self) -> bool:
+        """Whether a thread that stands in for the loop's may serve it."""
         ...
+
+    def serve(self) -> bool:
+        """Begin turns; False if the next one needs the running loop, or its thread."""
+        ...
+
+
+class Light:
+    """A call to the engine that may need nothing but the engine's own data."""
+
+    __slots__ = ()
+
+    @property
+    def light(self) -> bool:
+        """Whether it does: no loop, and no code of the user's; asked right before the call."""
+        raise NotImplementedError
+
+    def __call__(self) -> object:
+        """Make it."""
+        raise NotImplementedError
 
 
 class Pending(Protocol):
@@ -66,6 +87,8 @@ class Engine:
         awake: Whether the ready cells will be served without a further call to `wake`.
         held: Tasks, timers and worker turns that only the running loop can bring on.
         context: The context in which the owner makes turns.
+        deputized: Whether the owner is a thread that stands in for the loop's: it may touch
+            whatever an owner may, but the loop, and run nothing of the user's.
         patient: Whether handlers on threads are waited for, however long they take.
     """
 
@@ -84,10 +107,15 @@ class Engine:
         self.awake = False
         self.held = 0
         self.looping = False
+        self.deputized = False
         self.workers = Workers()
+        self._parking: Parking | None = None
         self._own: threading.Thread | None = None
         self._posted: deque[Callable[[], object]] = deque()
         self._signalled = False
+        """Whether the loop has been told that calls were posted, and has not come to it yet."""
+        self._due = False
+        """Whether the loop is to serve in its next round; one request is enough."""
         self._opened = threading.Lock()
         # Held by whoever makes posted calls: the engine's own thread as long as it lives, or, while
         # the engine is closed, a thread that posts.
@@ -113,6 +141,7 @@ class Engine:
                 else:
                     return
             self.workers = Workers()
+            self._signalled = self._due = False
             if self.host == "loop":
                 try:
                     self.loop = asyncio.get_running_loop()
@@ -125,7 +154,7 @@ class Engine:
                 self.thread = threading.get_ident()
                 self.looping = True
             else:
-                self.loop = asyncio.new_event_loop()
+                self.loop, self._parking = new_loop()
                 if self.host == "thread":
                     self._own = threading.Thread(
                         target=self._run_own, args=(self.loop,), name="llm_net-engine", daemon=True
@@ -193,7 +222,12 @@ class Engine:
     def post(self, call: Callable[[], object]) -> None:
         """Have the owner make this call, after those posted before; from any thread."""
         self._posted.append(call)
-        if not self._signalled:
+        self._announce()
+
+    def _announce(self) -> None:
+        """See to it that posted calls are made."""
+        # Whoever stands in for the owner looks again after it has left.
+        if not (self._signalled or self.deputized):
             loop = self.loop
             if self.host == "inline" and self.thread is None and loop is not None:
                 return  # nobody pumps, and the next pump looks first
@@ -209,7 +243,7 @@ class Engine:
 
     def _signal(self, loop: asyncio.AbstractEventLoop) -> bool:
         try:
-            loop.call_soon_threadsafe(self._drain, context=self.context)
+            loop.call_soon_threadsafe(self._look, context=self.context)
         except RuntimeError:  # closed between the look and the call
             return False
         return True
@@ -227,6 +261,49 @@ class Engine:
                         self._admit()
                 finally:
                     self._admitting.release()
+
+    def settle(self, call: Light) -> None:
+        """As `post`, by a thread with nothing else to do: while the owner sleeps, it stands in."""
+        parking = self._parking
+        if parking is None:
+            self.post(call)
+            return
+        self._posted.append(call)
+        if not parking.stand_in(self._deputize) or self._posted or self.ready:
+            self._announce()
+
+    def _deputize(self) -> None:
+        """Be the owner, as far as that needs no loop, until the loop's thread wants to go on."""
+        if self.loop is None:
+            return
+        owner, self.thread = self.thread, threading.get_ident()
+        self.awake = self.deputized = True
+        try:
+            self.context.run(self._serve_lightly)
+        except Exception:
+            log.exception("A call to the engine raised; the engine goes on")
+        finally:
+            self.awake = bool(self.ready)
+            self.deputized = False
+            self.thread = owner
+
+    def _serve_lightly(self) -> None:
+        """Make calls and serve cells, up to the first that needs more than the engine's data."""
+        posted, ready, parking = self._posted, self.ready, self._parking
+        while parking is not None and parking.asleep:
+            if posted:
+                call = posted[0]
+                if not isinstance(call, Light) or not call.light:
+                    return
+                posted.popleft()
+                call()
+            elif not ready or not ready[0].light:
+                return
+            else:
+                cell = ready.popleft()
+                if not cell.serve():
+                    ready.appendleft(cell)
+                    return
 
     def run(self, call: Callable[[], object]) -> None:
         """Make this call now if we are the owner, else post it."""
@@ -318,8 +395,13 @@ class Engine:
     def wake(self) -> None:
         """See to it that ready cells are served; by the owner."""
         self.awake = True
-        if self.looping and self.loop is not None:
+        if self.looping:
+            self._drain_soon()
+
+    def _drain_soon(self) -> None:
+        if self.loop is not None and not self._due:
             self.loop.call_soon(self._drain, context=self.context)
+            self._due = True
 
     def cancel(self, task: asyncio.Task[Any], path: str) -> None:  # noqa: ARG002 - some name it
         """Cancel the task of a turn; by the owner."""
@@ -334,7 +416,10 @@ class Engine:
     def interrupt(self) -> None:
         """Let a pump that runs the loop look whether it is done; by the owner."""
         if self.host == "inline" and self.looping and self.loop is not None:
-            self.loop.stop()
+            if self.deputized:
+                self.loop.call_soon_threadsafe(self.loop.stop)
+            else:
+                self.loop.stop()
 
     def call_later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         """Make this call in `delay` seconds of the loop's clock; by the owner."""
@@ -371,7 +456,7 @@ class Engine:
         timer = None
         if deadline is not None:
             timer = loop.call_later(max(0.0, deadline - time.monotonic()), loop.stop)
-        loop.call_soon(self._drain, context=self.context)
+        self._drain_soon()
         try:
             loop.run_forever()
         finally:
@@ -381,8 +466,15 @@ class Engine:
 
     def _drain(self) -> None:
         """Serve for a slice of time; the loop calls it."""
-        if self.looping and self._serve() and self.loop is not None:
-            self.loop.call_soon(self._drain, context=self.context)
+        self._due = False
+        if self.looping and self._serve():
+            self._drain_soon()
+
+    def _look(self) -> None:
+        """Calls have been posted; the loop calls it."""
+        self._signalled = False
+        if not self._due:
+            self._drain()
 
     def serve_until(self, pending: Pending) -> None:
         """Serve before a coroutine of the owner's loop suspends, for what it waits for may be near.
@@ -403,7 +495,6 @@ class Engine:
         Returns:
             Whether more is left that can be served now.
         """
-        self._signalled = False
         if self._posted:
             self._admit()
         ready = self.ready
@@ -422,14 +513,13 @@ class Engine:
             if not served % LOOKS and time.monotonic() > until:
                 break
         if ready or self._posted:
-            if pending is not None and self.loop is not None:
-                self.loop.call_soon(self._drain, context=self.context)
+            if pending is not None:
+                self._drain_soon()
             return True
         self.awake = False
         return False
 
     def _admit(self) -> None:
-        self._signalled = False
         posted = self._posted
         try:
             while posted:

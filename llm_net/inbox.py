@@ -184,6 +184,8 @@ class Inbox:
 
     # -- the engine's owner
 
+    light = False  # it runs the actor's code in the loop
+
     def _notice(self) -> None:
         if self._over:
             self._bury()

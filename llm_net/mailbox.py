@@ -90,6 +90,11 @@ class Sink(Protocol):
     targets: tuple[Any, ...]
     """The cells that were asked."""
 
+    @property
+    def light(self) -> bool:
+        """Whether no code of the user's runs when it takes a reply or hears of an end."""
+        ...
+
 
 class Envelope:
     """A message on its way along edges; all listeners of one emit share one.
@@ -118,6 +123,11 @@ class Envelope:
         self.message = message
         self.scope = scope
         self.hops = hops
+
+    @property
+    def light(self) -> bool:
+        """Whether no code of the user's hears what becomes of it."""
+        return self.sink is None or self.sink.light
 
 
 class Letter(Envelope):

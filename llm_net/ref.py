@@ -613,6 +613,7 @@ class _Lost:
     def __init__(self, future: AskFuture) -> None:
         self._future = future
         self.expired = False
+        self.light = False
         self.wants = False
         self.targets: tuple[Any, ...] = ()
 

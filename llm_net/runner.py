@@ -11,14 +11,13 @@ import contextvars
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from types import CoroutineType
 from typing import Any, cast
 
 from pydantic import BaseModel
 
 from llm_net.context import AUTHOR
-from llm_net.engine import Engine
+from llm_net.engine import Engine, Light
 from llm_net.errors import UsageError, is_interrupt
 from llm_net.turn import Turn
 
@@ -145,50 +144,95 @@ def run_on_thread(  # noqa: PLR0917 - as run_in_task
     """Run a sync call that may block on a thread of its own."""
     turn.threaded = True
     engine.held += 1
-    context = contextvars.copy_context()
-    context.run(AUTHOR.set, turn)
+    engine.workers.submit(_Job(call, given, turn, item, over, engine).work)
 
-    def give(value: Any) -> None:
-        if not isinstance(value, (str, BaseModel)) and value is not None:
-            raise nonsense(value)  # here, so that the handler's own frame is in the traceback
-        engine.post(partial(wanted, value))
 
-    def wanted(value: Any) -> None:
-        if not turn.abandoned:
-            before = AUTHOR.get()
-            AUTHOR.set(turn)  # what is made of the value on the engine's thread is the turn's, too
-            try:
-                item(turn, value)
-            finally:
-                AUTHOR.set(before)
+class _Job(Light):
+    """A sync call on a thread; the engine is called with it when it has ended."""
 
-    def run() -> None:
-        value = call(*given)
+    __slots__ = ("_call", "_context", "_engine", "_given", "_item", "_over", "_raised", "_turn")
+
+    def __init__(  # noqa: PLR0917 - as run_in_task
+        self,
+        call: Callable[..., Any],
+        given: tuple[Any, ...],
+        turn: Turn,
+        item: Item,
+        over: Over,
+        engine: Engine,
+    ) -> None:
+        self._call = call
+        self._given = given
+        self._turn = turn
+        self._item = item
+        self._over = over
+        self._engine = engine
+        self._context = contextvars.copy_context()
+        self._raised: BaseException | None = None
+
+    def work(self, rest: Callable[[], None]) -> None:
+        """Make the call, on the thread; `rest` says that the thread is free."""
+        try:
+            self._context.run(self._run)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this turn only
+            self._raised = error
+        rest()
+        self._engine.settle(self)
+
+    @property
+    def light(self) -> bool:
+        """Whether the turn ends well, with nobody to tell it to."""
+        return self._raised is None and self._turn.light
+
+    def __call__(self) -> None:
+        self._engine.held -= 1
+        self._over(self._turn, self._raised)
+
+    def _run(self) -> None:
+        turn = self._turn
+        AUTHOR.set(turn)
+        value = self._call(*self._given)
         if inspect.isgenerator(value):
             for each in value:
                 if turn.abandoned:
                     value.close()
                     return
-                give(each)
-                engine.pass_on()
+                self._give(each)
+                self._engine.pass_on()
         elif value is not None:
             _refuse_unawaited(value)
-            give(value)
+            self._give(value)
 
-    def returned(raised: BaseException | None) -> None:
-        engine.held -= 1
-        over(turn, raised)
+    def _give(self, value: Any) -> None:
+        if not isinstance(value, (str, BaseModel)) and value is not None:
+            raise nonsense(value)  # here, so that the handler's own frame is in the traceback
+        self._engine.post(_Gift(self._turn, value, self._item))
 
-    def job(rest: Callable[[], None]) -> None:
-        raised: BaseException | None = None
-        try:
-            context.run(run)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this turn only
-            raised = error
-        rest()
-        engine.post(partial(returned, raised))
 
-    engine.workers.submit(job)
+class _Gift(Light):
+    """What a call on a thread has given."""
+
+    __slots__ = ("_item", "_turn", "_value")
+
+    def __init__(self, turn: Turn, value: Any, item: Item) -> None:
+        self._turn = turn
+        self._value = value
+        self._item = item
+
+    @property
+    def light(self) -> bool:
+        """Whether all that is to be done is to hand it to who waits for it."""
+        return type(self._value) is str and self._turn.is_asked
+
+    def __call__(self) -> None:
+        turn = self._turn
+        if not turn.abandoned:
+            before = AUTHOR.get()
+            AUTHOR.set(turn)  # what is made of the value on the engine's thread is the turn's, too
+            try:
+                self._item(turn, self._value)
+            finally:
+                AUTHOR.set(before)
 
 
 def run_after_all(call: Callable[[], Any], turn: Turn) -> BaseException | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_net.admission import Admission
 from llm_net.context import AUTHOR
+from llm_net.engine import Light
 from llm_net.errors import MailboxFull, is_interrupt
 from llm_net.mailbox import Envelope, Letter, Reason, Sink
 from llm_net.message import Message, Method, snake_case
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Admissions",
     "Answers",
+    "Emission",
     "accept",
     "address",
     "aemit",
@@ -165,7 +167,11 @@ def emit(cell: Cell, event: str, what: Message | str) -> Admissions:
     if get_ident() != cell.engine.thread:
         # The route as it is now: what is unlinked before the owner comes to it still hears this.
         message = written(cell, what, event)
-        _in_order(cell, partial(_emit_along, cell, cell.node.compile_route(event)), message)
+        now = cell.route(event)
+        if not now.cells or cell.runtime.bounded:
+            _in_order(cell, partial(_emit_along, cell, now), message)
+        else:
+            cell.engine.post(Emission(cell, now.cells, message, current_turn()))
         return None
     turn = author()
     if turn is not None and turn.cell is None:
@@ -192,6 +198,34 @@ def emit(cell: Cell, event: str, what: Message | str) -> Admissions:
     if route.cells is None:
         return _emit_along(cell, route, turn, message)
     return _spread(cell, route.cells, _caused(cell, turn, message), turn)
+
+
+class Emission(Light):
+    """An emit of a handler on a thread, to mailboxes of this runtime only."""
+
+    __slots__ = ("_cell", "_cells", "_message", "_turn")
+
+    def __init__(
+        self, cell: Cell, cells: tuple[Cell, ...], message: Message, turn: Turn | None
+    ) -> None:
+        self._cell = cell
+        self._cells = cells
+        self._message = message
+        self._turn = turn
+
+    @property
+    def light(self) -> bool:
+        """Whether nobody who hears it looks twice."""
+        for cell in self._cells:  # noqa: SIM110 - `all` takes twice as long
+            if cell.careful:
+                return False
+        return True
+
+    def __call__(self) -> None:
+        """Put it into the mailboxes."""
+        cell, turn = self._cell, self._turn
+        if turn is None or not turn.abandoned:
+            _spread(cell, self._cells, _caused(cell, turn, self._message), turn)
 
 
 def _spread(

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from llm_net.context import AUTHOR
-from llm_net.message import Role
+from llm_net.message import Method, Role
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Desk", "Turn", "author", "current_turn"]
 
 
+RESPONSE = Method.RESPONSE.value
 _NOTHING: Mapping[Any, None] = MappingProxyType({})
 
 
@@ -75,6 +76,28 @@ class Turn:
     def waits_no_more(self, something: Any) -> None:
         """Note that this is done."""
         self.waits = {each: None for each in self.waits if each is not something}
+
+    @property
+    def light(self) -> bool:
+        """Whether nothing of the user's hears of its end: no hook, no supervisor, no instrument."""
+        envelope = self.envelope
+        if envelope is None or self.waits or self.abandoned or self.cell.careful:
+            return False
+        return envelope.sink is None or (envelope.light and self.cell.pause is None)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for a text from it, and nobody looks on."""
+        envelope = self.envelope
+        sink = None if envelope is None else envelope.sink
+        return (
+            envelope is not None
+            and sink is not None
+            and sink.light
+            and sink.wants
+            and envelope.message.method != RESPONSE
+            and not self.cell.careful
+        )
 
     @property
     def role(self) -> Role:

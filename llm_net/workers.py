@@ -14,15 +14,15 @@ from queue import Empty, SimpleQueue
 __all__ = ["Workers"]
 
 IDLE_S = 10.0
-Job = Callable[[], None]
+Job = Callable[[Callable[[], None]], None]
 
 _numbers = count(1)
 
 
 class _Worker:
-    def __init__(self, idle: list[_Worker]) -> None:
+    def __init__(self, pool: Workers) -> None:
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._idle = idle
+        self._pool = pool
         # A daemon, so that a handler which never returns cannot hold the process.
         self.thread = threading.Thread(
             target=self._run, name=f"llm_net-worker-{next(_numbers)}", daemon=True
@@ -35,50 +35,55 @@ class _Worker:
                 job = self.jobs.get(timeout=IDLE_S)
             except Empty:
                 try:
-                    self._idle.remove(self)
+                    self._pool.idle.remove(self)
                 except ValueError:
                     continue  # the engine took us off the list: a job is on its way
                 return
             if job is None:
                 return
-            job()
+            job(self._rest)
+
+    def _rest(self) -> None:
+        if self._pool.closed:
+            self.jobs.put(None)
+        else:
+            self._pool.idle.append(self)
 
 
 class Workers:
-    """A pool that grows with need."""
+    """A pool that grows with need.
+
+    Attributes:
+        idle: Who waits for a job, the latest last: it is the next to get one.
+        closed: Whether there will be no more jobs.
+    """
 
     def __init__(self) -> None:
-        self._idle: list[_Worker] = []
+        self.idle: list[_Worker] = []
+        self.closed = False
         self._all: list[_Worker] = []
-        self._closed = False
 
-    def submit(self, job: Callable[[Callable[[], None]], None]) -> None:
-        """Run the job on a thread; called by the engine's thread only.
+    def submit(self, job: Job) -> None:
+        """Run the job on a thread; by the owner of the engine only.
 
         The job must not raise. It is given a function to call when it is about to end, before it
         reports its result: the next job then finds this thread idle instead of starting another.
         """
         try:
-            worker = self._idle.pop()
+            worker = self.idle.pop()
         except IndexError:
             self._all = [worker for worker in self._all if worker.thread.is_alive()]
-            worker = _Worker(self._idle)
+            worker = _Worker(self)
             self._all.append(worker)
-        worker.jobs.put(lambda: job(lambda: self._rest(worker)))
+        worker.jobs.put(job)
 
     def close(self) -> None:
         """End the idle threads and wait for them; a busy one ends when its handler returns."""
-        self._closed = True
+        self.closed = True
         resting: list[_Worker] = []
-        while self._idle:
-            worker = self._idle.pop()
+        while self.idle:
+            worker = self.idle.pop()
             worker.jobs.put(None)
             resting.append(worker)
         for worker in resting:
             worker.thread.join()
-
-    def _rest(self, worker: _Worker) -> None:
-        if self._closed:
-            worker.jobs.put(None)
-        else:
-            self._idle.append(worker)

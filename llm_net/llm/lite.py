@@ -150,6 +150,7 @@ class LiteModel:
         if whole is None:
             return Completion(model=self.name)
         try:
+            # The older releases that we support put no price on what they put together.
             cost = litellm.completion_cost(whole, model=self.name)
         except Exception:  # noqa: BLE001 - it has a class for every way of not knowing the price
             cost = None

@@ -93,6 +93,7 @@ class _Answers:
     """
 
     expired = False
+    light = False
     wants = True
 
     def __init__(
