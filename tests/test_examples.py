@@ -328,6 +328,34 @@ def test_a_model_that_cannot_be_asked_is_explained(
     assert_clear_failure(run_module("examples.contract_net", *arguments), *says)
 
 
+# -- minds, on their recorded answers
+
+
+@pytest.mark.parametrize("example", ["react", "debate", "planner"])
+def test_minds_play_their_recorded_answers_byte_for_byte_without_a_network(
+    example: str, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK, encoding="utf-8")
+    runs = [
+        run_module(
+            "examples.minds", example, "--recorded", first=tmp_path, env={"PYTHONHASHSEED": seed}
+        )
+        for seed in ("1", "2")
+    ]
+    for done in runs:
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    said, again = (done.stdout.partition("\nagent ")[0] for done in runs)
+    assert said == again
+    assert said.startswith("you [step]")
+    assert "[response]" in said
+
+
+def test_minds_without_their_recording_say_what_is_missing(tmp_path: Path) -> None:
+    done = run_module("examples.minds", "react", "--replay", str(tmp_path / "none.jsonl"))
+    assert_clear_failure(done, "none.jsonl")
+
+
 # -- contract net, with a real model
 
 

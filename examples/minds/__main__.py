@@ -32,7 +32,7 @@ def model(options: argparse.Namespace) -> ModuleLLM:
     cassette = None
     if tape is not None:
         cassette = Cassette(tape, mode="all" if options.record else "none")
-    return ModuleLLM(options.model, temperature=0.7, seed=7, max_tokens=160, cassette=cassette)
+    return ModuleLLM(options.model, temperature=0.7, seed=7, max_tokens=60, cassette=cassette)
 
 
 def main(argv: list[str] | None = None) -> int:

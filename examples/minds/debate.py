@@ -30,7 +30,7 @@ def network(llm: ModuleLLM) -> GenNetwork:
             name=side,
             llm=llm,
             reasoning=CoTReasoning(),
-            system_prompt=f"You debate, and speak {side} the question. Two sentences at most.",
+            system_prompt=f"You debate, and speak {side} the question, in one sentence.",
         )
         for side in ("for", "against")
     ]
