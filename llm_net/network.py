@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
     from llm_net.llm.budget import Budget
+    from llm_net.llm.estimate import Estimate
 
 _OWN_FIELDS: ContextVar[bool] = ContextVar("llm_net_own_fields", default=False)
 
@@ -448,6 +449,35 @@ class GenNetwork(GenAgent):
         return AsyncRunStream(
             Running(self._place, runtime, limits, launch_message(self._place, message))
         )
+
+    def estimate(
+        self,
+        message: Message | str,
+        *,
+        times: float = 1,
+        budget: Budget | None = None,
+        runtime: Runtime | None = None,
+    ) -> Estimate:
+        """What so many runs would take, judged by one that is really made.
+
+        A copy of the network runs, so its models are really asked, and paid; nothing else of this
+        network changes.
+
+        Args:
+            message: What it is run with.
+            times: For how many runs.
+            budget: What the run that is made may cost; None for no limit.
+            runtime: Where it is made.
+
+        Returns:
+            Calls, tokens, dollars and seconds, without limits of any kind.
+        """
+        from llm_net.llm.budget import Budget as Account  # noqa: PLC0415 - only if money is asked for
+        from llm_net.llm.estimate import Estimate as Guess  # noqa: PLC0415
+
+        paid = Account() if budget is None else budget
+        self.model_copy(deep=True).run(message, runtime=runtime, budget=paid)
+        return Guess.from_ledger(paid.ledger, times)
 
     def statistics(self) -> Statistics:
         """The counts of all agents in the network, and its own, in their present life."""
