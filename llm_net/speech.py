@@ -195,6 +195,8 @@ def emit(cell: Cell, event: str, what: Message | str) -> Admissions:
         )
     else:
         message = written(cell, what, event)
+        if route.silent:
+            return None
     if route.cells is None:
         return _emit_along(cell, route, turn, message)
     return _spread(cell, route.cells, _caused(cell, turn, message), turn)

@@ -80,6 +80,10 @@ class Workers:
     def close(self) -> None:
         """End the idle threads and wait for them; a busy one ends when its handler returns."""
         self.closed = True
+        self.rest()
+
+    def rest(self) -> None:
+        """End the idle threads and wait for them; new ones are started when there are jobs."""
         resting: list[_Worker] = []
         while self.idle:
             worker = self.idle.pop()

@@ -202,6 +202,7 @@ class LiveNetwork:
         self.pump(over)
         if bound:
             self._finish_turns()
+        self.runtime.engine.workers.rest()  # a thread for each of many agents is too many
         return Exchange(
             outputs=_taken(scope.outputs),
             dead_letters=_taken(scope.dead_letters),

@@ -65,9 +65,22 @@ class NetworkModel(mesa.Model):
     time goes on by a second a step, for timers. The model pickles and copies between steps.
 
     ```python
+    import networkx
+
+    from llm_net import GenAgent, GenNetwork, Message
     from mesa_bridge import NetworkModel
 
-    model = NetworkModel(GenNetwork.from_graph(graph, agent=Citizen), rng=1, entry_message="hello")
+
+    class Citizen(GenAgent):
+        blocking = False
+
+        def step(self, message: Message) -> None:
+            self.emit("step", message.body)
+
+
+    street = GenNetwork.from_graph(networkx.path_graph(["ann", "bob", "cy"]), agent=Citizen())
+    street.entry = "ann"
+    model = NetworkModel(street, rng=1, entry_message="hello")
     model.step()
     ```
 

@@ -71,6 +71,11 @@ class ParallelStepping:
     """Steps a model's agents in parallel, where that is written down in the model itself.
 
     ```python
+    import mesa
+
+    from mesa_bridge import ParallelStepping
+
+
     class Town(mesa.Model):
         def __init__(self):
             super().__init__()

@@ -61,9 +61,9 @@ LONG = 30.0
 
 
 def ours() -> list[threading.Thread]:
-    """The runtime's threads; that of the models is one for the whole process, and stays."""
+    """The runtime's threads; those of models and of stepping serve the process, and stay."""
     threads = [t for t in threading.enumerate() if t.name.startswith("llm_net-")]
-    return [t for t in threads if t.name != "llm_net-models"]
+    return [t for t in threads if not t.name.startswith(("llm_net-models", "llm_net-stepping"))]
 
 
 class Hearing(GenAgent):

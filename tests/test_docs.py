@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -15,13 +16,15 @@ from mesa_bridge import disable_automatic_parallel_stepping, threads
 from tests import snippets
 
 ROOT = Path(__file__).parents[1]
+MINDS = ("llm", "tools", "memory", "reasoning")
 
 
 def _documents() -> list[snippets.Document]:
     pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
     pages += sorted(ROOT.glob("examples/*/README.md"))
     found = [snippets.markdown(page, page.relative_to(ROOT).as_posix()) for page in pages]
-    for source in sorted(ROOT.glob("llm_net/**/*.py")):
+    sources = [*sorted(ROOT.glob("llm_net/**/*.py")), *sorted(ROOT.glob("mesa_bridge/**/*.py"))]
+    for source in sources:
         found += snippets.docstrings(source, source.relative_to(ROOT).as_posix())
     return found
 
@@ -50,6 +53,20 @@ def test_a_document_does_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # what a snippet writes, it writes there
     snippets.check(document, root=ROOT)
+
+
+def test_the_design_names_every_module_of_minds_and_of_the_bridge() -> None:
+    page = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    minds, _, bridge = page.partition("## Models and minds")[2].partition("## The bridge")
+    modules = [path for each in MINDS for path in ROOT.glob(f"llm_net/{each}/[!_]*.py")]
+    assert _missing(minds, modules) == []
+    assert _missing(bridge, ROOT.glob("mesa_bridge/[!_]*.py")) == []
+
+
+def _missing(section: str, modules: Iterable[Path]) -> list[str]:
+    """The modules that no table of the section names."""
+    rows = "".join(line for line in section.splitlines() if line.startswith("|"))
+    return sorted(path.stem for path in modules if not re.search(rf"`(\w+/)?{path.stem}`", rows))
 
 
 # -- the checker itself

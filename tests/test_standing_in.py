@@ -203,11 +203,12 @@ def test_what_a_handler_says_before_it_blocks_is_heard_while_it_blocks(host: Any
             assert answer.body == "in time"
 
 
+@pytest.mark.parametrize("what", ["hello?", Message("hello?")])
 @pytest.mark.parametrize("blocking", [True, False])
-def test_what_nobody_hears_is_no_message_of_the_run(blocking: bool) -> None:
+def test_what_nobody_hears_is_no_message_of_the_run(what: Message | str, *, blocking: bool) -> None:
     class Talker(GenAgent):
         def step(self, message: Message) -> None:
-            self.emit("unheard", "hello?")
+            self.emit("unheard", what)
 
     Talker.blocking = blocking
     net = GenNetwork(name="net", agents=[Talker(name="a")], entry="a")

@@ -79,7 +79,7 @@ class Ask:
     async def apieces(self) -> AsyncGenerator[Chunk, None]:
         """Ask, and follow the answer, the last piece included."""
         self.sent = True
-        chunks = cast("AsyncGenerator[Chunk, None]", astreamed(self.model, self.request))
+        chunks = astreamed(self.model, self.request)
         async with aclosing(chunks):
             async for chunk in chunks:
                 if chunk.completion is not None:

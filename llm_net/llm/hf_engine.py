@@ -286,6 +286,9 @@ def _no_progress_bars(transformers: Any) -> Generator[None]:
 
 
 def _import(module: str) -> Any:
+    # Read when torch is loaded: its threads else wait by spinning, and where another process wants
+    # the core, they starve each other until hardly a token comes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         # Untyped, and an extra: not imported before it is used.
         return importlib.import_module(module)

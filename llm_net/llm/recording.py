@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from llm_net.context import AUTHOR, now
 from llm_net.errors import CassetteMiss, ModelCallError
@@ -103,7 +103,7 @@ class Recorded:
                     await await_future(_there(), timeout=None, who=self.name)
                     yield chunk
             else:
-                pieces = cast("AsyncGenerator[Chunk, None]", astreamed(model, request))
+                pieces = astreamed(model, request)
                 async with aclosing(pieces):
                     async for live in pieces:
                         for chunk in call.hear_piece(live):

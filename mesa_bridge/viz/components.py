@@ -45,7 +45,7 @@ def AgentMind(agent_id: int | None = None) -> Component:  # noqa: N802 - a compo
                 _select(known, shown, choose)
             view = reading.mind(model, shown)
             if view is None:
-                _text("nothing", "Nothing is recorded yet.")
+                solara.Text("Nothing is recorded yet.")
                 return
             _text(f"Agent {shown} in step {view.step} saw", view.observation)
             _text("thought", view.thoughts)
@@ -69,15 +69,15 @@ def NetworkView(agent_id: int | None = None) -> Component:  # noqa: N802
         shown = chosen if chosen in known else next(iter(known), None)
         with solara.Card("Network"):
             if shown is None:
-                _text("nothing", "No agent of this model is a network.")
+                solara.Text("No agent of this model is a network.")
                 return
             if agent_id is None:
                 _select(list(known), shown, choose)
             agent: Any = known[shown]
-            _drawing(agent.network.to_svg())
             exchange = agent.last_exchange
             outputs = () if exchange is None else exchange.outputs
             _text(f"{agent.network.name} said", "\n".join(each.body for each in outputs))
+            _drawing(agent.network.to_svg())
 
     return Network
 
@@ -93,7 +93,8 @@ def Conversation(last: int = 20) -> Component:  # noqa: N802
     def Messages(model: Any) -> None:  # noqa: N802
         update_counter.get()
         with solara.Card("Conversation"):
-            _text("said", "\n".join(reading.said(model, last)) or "Nobody has said anything yet.")
+            lines = reading.said(model, last) or ["Nobody has said anything yet."]
+            solara.Preformatted("\n".join(lines), style_=_TEXT)
 
     return Messages
 
@@ -117,9 +118,9 @@ def _select(ids: Sequence[int], shown: int | None, choose: Callable[[int], None]
 def _text(title: str, text: str) -> None:
     """Text as text, whatever is in it."""
     solara.Text(title, style="font-weight: bold; display: block")
-    solara.Preformatted(text or "–", style_=_TEXT)
+    solara.Preformatted(text or "(nothing)", style_=_TEXT)
 
 
 def _drawing(svg: str) -> None:
     data = base64.b64encode(svg.encode()).decode()
-    solara.Image(f"data:image/svg+xml;base64,{data}", width="100%")
+    solara.Image(f"data:image/svg+xml;base64,{data}", width="75%")

@@ -1,4 +1,4 @@
-"""What is to be seen of a model: an agent's mind, what was said, what it cost. As text, unformatted.
+"""What is to be seen of a model: an agent's mind, what was said, what it cost. As text.
 
 Bridge, floor 8. Knows models, recordings and networks; knows nothing of Solara.
 """
@@ -75,7 +75,7 @@ def said(model: Any, last: int = 20) -> list[str]:
     """The latest messages between agents, the oldest first: of a recording, or of a network."""
     if isinstance(model, NetworkModel):
         lines: Iterable[str] = (
-            f"step {step}: {sender or 'from outside'} to {receiver} [{method}] {body}"
+            f"step {step}: {sender or 'outside'} to {receiver or 'outside'} [{method}] {body}"
             for step, sender, receiver, method, body in reversed(model.messages)
         )
     else:
@@ -113,8 +113,8 @@ def _events(model: Any) -> list[Any]:
 
 
 def _left(budget: Any) -> str:
-    left = {kind: number for kind, number in vars(budget.left).items() if number is not None}
-    return "left: " + ", ".join(f"{number:,.6g} {kind}" for kind, number in left.items()) if left else ""
+    left = [f"{most:,.6g} {kind}" for kind, most in vars(budget.left).items() if most is not None]
+    return f"left: {', '.join(left)}" if left else ""
 
 
 def _lines(content: Any) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -27,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 START_S = 120.0
 """A server imports, and a browser starts, on a busy machine."""
+PAUSE_S = 0.1
+"""Between two looks at another process, which needs the processor to get on."""
 
 
 class Tab:
@@ -90,11 +93,12 @@ def waited(look: Callable[[], T], good: Callable[[T], object]) -> T:
     while not good(found := look()):
         if time.monotonic() > deadline:
             pytest.fail(f"after {START_S:.0f} s there still was only: {found}")
+        time.sleep(PAUSE_S)
     return found
 
 
 @contextlib.contextmanager
-def served(page: Path, log: Path) -> Iterator[str]:
+def served(page: Path, log: Path) -> Generator[str, None, None]:
     """A Solara server with this page; gives its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -103,17 +107,24 @@ def served(page: Path, log: Path) -> Iterator[str]:
         *(sys.executable, "-m", "solara", "run", str(page), "--host", "127.0.0.1"),
         *("--port", str(port), "--no-open", "--production"),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SOLARA_TELEMETRY_MIXPANEL_ENABLE": "0"}
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
+    environment = {**os.environ, "PYTHONPATH": path, "SOLARA_TELEMETRY_MIXPANEL_ENABLE": "False"}
     with log.open("w") as out, process(command, out, environment) as server:
         address = f"http://127.0.0.1:{port}"
-        waited(lambda: (answers(f"{address}/readyz"), server.poll()), lambda seen: any(seen))
+        waited(lambda: (answers(f"{address}/readyz"), server.poll()), any)
         if server.poll() is not None:
             pytest.fail(f"solara ended at once: {log.read_text()[-2000:]}")
+        for script in re.findall(r'src="(/_solara/cdn/[^"]+)"', fetched(address)):
+            if not fetched(address + script):
+                pytest.skip(
+                    f"Solara's scripts are not here, and their host cannot be reached: {script}. "
+                    "Install solara-assets, or set SOLARA_ASSETS_PROXY_CACHE_DIR to a copy."
+                )
         yield address
 
 
 @contextlib.contextmanager
-def opened(address: str, profile: Path) -> Iterator[Tab]:
+def opened(address: str, profile: Path) -> Generator[Tab, None, None]:
     """A tab of a headless Chromium with a profile of its own, at this address."""
     assert CHROMIUM is not None, "whoever asks looks first"
     command = [
@@ -135,7 +146,7 @@ def opened(address: str, profile: Path) -> Iterator[Tab]:
 @contextlib.contextmanager
 def process(
     command: list[str], out: IO[str] | int, environment: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Generator[subprocess.Popen[bytes], None, None]:
     """A process that ends with the block."""
     running = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
@@ -159,7 +170,7 @@ def fetched(address: str) -> str:
     """What a server of ours says; nothing while it is not there."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(address, timeout=5) as answer:
+        with opener.open(address, timeout=30) as answer:
             return str(answer.read().decode())
     except (urllib.error.URLError, OSError):
         return ""

@@ -289,3 +289,10 @@ def test_a_failing_handler_does_not_fail_the_step() -> None:
     assert agent.last_exchange is not None
     assert "out of order" in str(agent.last_exchange.failures[0].__cause__)
     assert "nothing to say" in agent.plans[0].thoughts
+
+
+def test_many_agents_with_handlers_on_threads_keep_no_threads() -> None:
+    town = Town(n=20)
+    before = threading.active_count()
+    town.step()
+    assert threading.active_count() <= before + 1

@@ -38,7 +38,7 @@ def fetch(folder: Path | None = None) -> Path:
     path = folder / f"pykka-{version}.tar.gz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _download(folder, path.name, digest)
+        download(folder, HERE / "requirements.txt")
     if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
         raise RuntimeError(
             f"{path} is not the file that {HERE / 'requirements.txt'} pins (sha256 {digest}): "
@@ -56,9 +56,10 @@ def unpack(path: Path, into: Path) -> Path:
     return into / path.name.removesuffix(".tar.gz")
 
 
-def _download(folder: Path, name: str, digest: str) -> None:
+def download(folder: Path, requirements: Path) -> None:
+    """Fetch the source distribution that a requirements file pins, from this machine's index."""
     command = [*_pip(), "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    command += ["--require-hashes", "--requirement", str(HERE / "requirements.txt")]
+    command += ["--require-hashes", "--requirement", str(requirements)]
     if find_spec("hatchling") is not None:
         command.append("--no-build-isolation")  # else pip fetches the build backend, too
     done = subprocess.run(
@@ -72,9 +73,8 @@ def _download(folder: Path, name: str, digest: str) -> None:
     )
     if done.returncode:
         raise RuntimeError(
-            f"pip could not fetch {name}:\n{done.stdout}\n"
-            f"Put the file (sha256 {digest}) into {folder} by hand, or name a folder that holds it "
-            "in $PYKKA_SUITE."
+            f"pip could not fetch what {requirements} pins:\n{done.stdout}\n"
+            f"Put that source distribution into {folder} by hand."
         )
 
 
