@@ -29,7 +29,7 @@ POSSIBLE: dict[str, list[Any]] = {
     "number": [-1, 0, 3, 5.5, 7, 10, 1e300],
     "string": ["", "why not", "<b>" * 30],
 }
-WRONG = [None, [], {"a": 1}, "Nobody"]
+WRONG: list[Any] = [None, [], {"a": 1}, "Nobody"]
 
 
 def example(name: str) -> Example:
