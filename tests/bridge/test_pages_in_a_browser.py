@@ -46,3 +46,60 @@ def test_a_click_on_step_shows_the_step_and_what_agents_thought_and_did(
         tab.screenshot(Path(os.environ.get("PAGES_SEEN", tmp_path)) / f"{example}.png")
         assert tab.errors == []
     assert "Traceback" not in log.read_text()
+
+
+HOSTILE = "<img src=x onerror='window.taken=1'><script>window.taken=1</script> **bold**"
+HOSTILE_PAGE = f"""
+import mesa
+from mesa.visualization import SolaraViz
+from llm_net import GenAgent, GenNetwork, Message
+from mesa_bridge import NetworkAgent, SimulationRecorder
+from mesa_bridge.viz import AgentMind, Conversation, NetworkView
+
+WORDS = {HOSTILE!r}
+
+
+class Speaker(GenAgent):
+    def step(self, message: Message) -> str:
+        return WORDS
+
+
+class Town(mesa.Model):
+    def __init__(self) -> None:
+        super().__init__(rng=1)
+        self.recorder = SimulationRecorder(self)
+        speaker = Speaker(name=WORDS.replace("/", ""))
+        network = GenNetwork(name="house", agents=[speaker], entry=speaker.name)
+        self.house = NetworkAgent(self, network)
+
+    def step(self) -> None:
+        self.house.step()
+        done = {{"name": WORDS, "response": WORDS, "arguments": {{WORDS: WORDS}}}}
+        said = {{"message": WORDS, "recipients": [1]}}
+        for kind, content in [
+            ("observation", {{WORDS: WORDS}}),
+            ("plan", {{"thoughts": WORDS}}),
+            ("action", done),
+            ("message", said),
+        ]:
+            self.recorder.record_event(kind, content, step=self.steps, agent_id=1)
+
+
+page = SolaraViz(Town(), components=[AgentMind(), NetworkView(), Conversation()])
+"""
+
+
+@pytest.mark.timeout(400)
+def test_what_a_hostile_model_writes_is_text_on_the_page_and_never_runs(tmp_path: Path) -> None:
+    page = tmp_path / "page.py"
+    page.write_text(HOSTILE_PAGE, encoding="utf-8")
+    with (
+        served(page, tmp_path / "server.log") as address,
+        opened(address, tmp_path / "profile") as tab,
+    ):
+        tab.wait_for("STEP", "Nothing is recorded yet.")
+        tab.click("step")
+        text = tab.wait_for(HOSTILE, "step 1: 1 to 1")
+        assert text.count(HOSTILE) >= 8, "each of its words, as it wrote them"
+        assert tab.run("window.taken") is None
+        assert tab.run("document.querySelectorAll('img[src=x]').length") == 0
