@@ -263,6 +263,8 @@ class ScheduledCell(Cell):
         """Let the options be what this agent could do now."""
         if not self._mail:
             return
+        if self.stopping is not None:
+            self._mail.horizon = math.inf  # what was sent before the stop is handled, and soon
         ready: Any = self.engine.ready
         room = self.turns < self.limit and not self._holding and not self._hooks
         for lane in self._mail.all():

@@ -8,6 +8,7 @@ from typing import Any
 
 import mesa
 import networkx as nx
+import pykka
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from pydantic import Field
 
 from llm_net import GenAgent, GenNetwork, Message
 from mesa_bridge.network_model import NetworkModel
+from tests.waiting import within_deadline
 
 
 class Gossip(GenAgent):
@@ -134,3 +136,12 @@ def test_nested_networks_have_a_mesa_agent_for_each_agent_inside() -> None:
     assert [each.path for each in model.agents] == ["net/inner/a", "net/b"]
     model.step()
     assert knowing(model) == 2
+
+
+def test_a_network_that_waits_for_its_next_step_can_be_stopped() -> None:
+    model = NetworkModel(village(), rng=1, entry_message="fire")
+    model.step()
+    ref = model.network.ref
+    assert model.statistics().queued
+    within_deadline(pykka.ActorRegistry.stop_all)
+    assert not ref.is_alive()

@@ -44,6 +44,10 @@ def test_a_click_on_step_shows_the_step_and_what_agents_thought_and_did(
         tab.wait_for(*PAGES[example])
         assert tab.run("/(Step: 1|Time: 1(\\.0)?)\\b/.test(document.body.innerText)")
         tab.screenshot(Path(os.environ.get("PAGES_SEEN", tmp_path)) / f"{example}.png")
+        tab.click("reset")
+        tab.wait_for("Nothing is recorded yet.")
+        tab.click("step")  # on a recording that begins anew
+        assert "failed:" not in tab.wait_for(*PAGES[example])
         assert tab.errors == []
     assert "Traceback" not in log.read_text()
 
