@@ -18,7 +18,17 @@ from mesa_bridge.hook import (
     disable_automatic_parallel_stepping,
     enable_automatic_parallel_stepping,
 )
+from mesa_bridge.letters import MailStatistics, Spoken
 from mesa_bridge.llm_agent import LLMAgent
+from mesa_bridge.mailroom import (
+    aask,
+    ask,
+    dead_letters,
+    deliver,
+    mail_statistics,
+    post,
+    reply,
+)
 from mesa_bridge.network_agent import NetworkAgent
 from mesa_bridge.network_model import NetworkModel, NodeAgent
 from mesa_bridge.observing import observe
@@ -53,6 +63,7 @@ __all__ = [
     "FunctionBasedParadigm",
     "LLMAgent",
     "LongTermMemory",
+    "MailStatistics",
     "Memory",
     "MemoryEntry",
     "Mind",
@@ -71,16 +82,24 @@ __all__ = [
     "STLTMemory",
     "ShortTermMemory",
     "SimulationRecorder",
+    "Spoken",
     "StepReport",
     "ToolManager",
+    "aask",
+    "ask",
+    "dead_letters",
+    "deliver",
     "disable_automatic_parallel_stepping",
     "enable_automatic_parallel_stepping",
     "last_report",
+    "mail_statistics",
     "model_step_async",
     "move_one_step",
     "observe",
+    "post",
     "record_model",
     "register_space",
+    "reply",
     "resume",
     "run_model",
     "speak_to",

@@ -25,7 +25,7 @@ from typing import Any
 
 from llm_net.errors import is_interrupt
 from mesa_bridge import threads, versions
-from mesa_bridge.gate import Hold, LoopTurn, ThreadTurn, Turn
+from mesa_bridge.gate import Hold, LoopTurn, Mail, ThreadTurn, Turn
 from mesa_bridge.options import Call, Options
 from mesa_bridge.report import Failure, Gauge, StepReport
 
@@ -56,14 +56,16 @@ class Activation:
         order: Who, and in what order.
         call: What.
         options: How.
+        mail: What agents send to each other meanwhile.
     """
 
-    def __init__(self, order: versions.Order, call: Call, options: Options) -> None:
+    def __init__(self, order: versions.Order, call: Call, options: Options, mail: Mail) -> None:
         self.errors: list[Exception] = []
         self.retries = options.on_error == "retry"
         self._options = options
         self._order = order
         self._call = call
+        self._mail = mail
         self._words: dict[type, tuple[str, bool]] = {}
         self._gauge = Gauge()
         self._agents = 0
@@ -184,9 +186,9 @@ class Activation:
                 self._advance(turn)
                 if self._shift != shift:
                     return  # the turn held this thread, and another drives by now
-            elif self._standing:
+            elif self._mail.end(self._standing) or self._standing:
                 self._plan_together()
-                self._visits = self._returns(self._standing)
+                self._visits = itertools.chain(self._returns(self._standing), self._handlings())
                 self._standing = []
             else:
                 break
@@ -242,6 +244,11 @@ class Activation:
                 self._dropped.append(turn.agent.unique_id)
             yield turn
 
+    def _handlings(self) -> Iterator[Turn]:
+        for turn in self._mail.turns(self):
+            self._turns.append(turn)
+            yield turn
+
     def _turn(self, agent: Any) -> Turn | None:
         kind = _class_of(agent)
         word, in_loop = self._word(kind)
@@ -278,6 +285,7 @@ class Activation:
             for turn in self._standing
             if versions.is_registered(turn.agent)  # else nobody needs its plan
             for hold in turn.holds
+            if not hold.idle
         ]
         if not holds:
             return

@@ -15,7 +15,7 @@ import functools
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +25,7 @@ from mesa_bridge import threads
 from mesa_bridge.randomness import begin_planning, end_planning
 from mesa_bridge.signals import Awaiting, Blocking, Calling, Signal
 
-__all__ = ["Dropped", "Hold", "LoopTurn", "Stage", "ThreadTurn", "Turn", "later"]
+__all__ = ["Dropped", "Hold", "LoopTurn", "Mail", "Stage", "ThreadTurn", "Turn", "later"]
 
 T = TypeVar("T")
 Work = Callable[[], "Awaitable[object] | object"]
@@ -48,12 +48,16 @@ class Hold:
         reasoning: What will plan; None for other work that is done in the time of plans.
         begin: Opened when the plan may be made.
         resume: Opened when it is the agent's turn again.
+        idle: Whether there is nothing to make: it only waits for the next round.
     """
 
-    __slots__ = ("began", "begin", "reasoning", "resume", "turn")
+    __slots__ = ("began", "begin", "idle", "reasoning", "resume", "turn")
 
-    def __init__(self, turn: Turn, reasoning: Any, begin: Signal, resume: Signal) -> None:
+    def __init__(
+        self, turn: Turn, reasoning: Any, begin: Signal, resume: Signal, *, idle: bool = False
+    ) -> None:
         self.turn = turn
+        self.idle = idle
         self.reasoning = reasoning
         self.begin = begin
         self.resume = resume
@@ -87,6 +91,18 @@ class Stage(Protocol):
 
     def failed(self, turn: Turn, error: BaseException) -> None:
         """The turn has ended with this."""
+        ...
+
+
+class Mail(Protocol):
+    """What agents send to each other while they are activated."""
+
+    def end(self, standing: Sequence[Turn]) -> bool:
+        """A round is over, in which these came to stand; gives whether there is mail for more."""
+        ...
+
+    def turns(self, stage: Stage) -> Iterator[Turn]:
+        """The turns in which it is handled in the next round, each made when the last has gone."""
         ...
 
 
@@ -144,6 +160,24 @@ class Turn:
             return await self._amake(make)
         finally:
             self._stage.ends(hold)
+            cancelled = await resume.wait()
+            self._leave_if_dropped()
+            if cancelled is not None:
+                raise cancelled
+
+    def rest(self) -> None:
+        """Stand at the gate until the next round, with nothing to do there."""
+        if not self.done:
+            resume = Blocking()
+            self._stand(Hold(self, None, resume, resume, idle=True))
+            resume.wait()
+            self._leave_if_dropped()
+
+    async def arest(self) -> None:
+        """As `rest`, for a coroutine."""
+        if not self.done:
+            resume = Awaiting()
+            self._stand(Hold(self, None, resume, resume, idle=True))
             cancelled = await resume.wait()
             self._leave_if_dropped()
             if cancelled is not None:

@@ -1,6 +1,6 @@
 """Mesa's own `do` and `shuffle_do`, led through a parallel activation.
 
-Bridge, floor 5. The one place that changes Mesa, and only while it is asked to: two methods of the
+Bridge, floor 6. The one place that changes Mesa, and only while it is asked to: two methods of the
 classes of agent sets are replaced, and look for each call whether its model is served. What is not
 (callables, `map`, other models, empty sets) goes to Mesa untouched.
 """
@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 
 from llm_net.errors import UsageError
 from mesa_bridge import versions
-from mesa_bridge.options import BeforePlans, Call, Mode, OnError, Options
+from mesa_bridge.options import MAX_ROUNDS, BeforePlans, Call, Mode, OnError, Options
 from mesa_bridge.stepping import activate
 
 __all__ = [
@@ -40,6 +40,7 @@ def enable_automatic_parallel_stepping(
     max_in_flight: int | None = None,
     on_error: OnError = "skip",
     before_plans: BeforePlans | None = None,
+    max_rounds: int = MAX_ROUNDS,
 ) -> ParallelSteppingEnabled:
     """Let `do` and `shuffle_do` with a method's name plan in parallel.
 
@@ -57,6 +58,8 @@ def enable_automatic_parallel_stepping(
             `raise` (an ExceptionGroup, when all others are done), `retry` (the plan, once), or a
             function `(agent, error)`.
         before_plans: Called with (agent, reasoning) in order, before the plans of a round.
+        max_rounds: Rounds in which messages between agents are handled, at most; the rest waits
+            for the next activation.
 
     Raises:
         UsageError: If an option makes no sense, or the installed Mesa cannot be hooked.
@@ -64,7 +67,11 @@ def enable_automatic_parallel_stepping(
     if isinstance(model, str):
         model, mode = None, cast("Mode", model)
     options = Options(
-        mode=mode, max_in_flight=max_in_flight, on_error=on_error, before_plans=before_plans
+        mode=mode,
+        max_in_flight=max_in_flight,
+        on_error=on_error,
+        before_plans=before_plans,
+        max_rounds=max_rounds,
     )
     if model is not None and not versions.is_model(model):
         raise UsageError(

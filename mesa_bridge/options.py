@@ -12,12 +12,15 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from llm_net.errors import UsageError
 
-__all__ = ["BeforePlans", "Call", "Mode", "OnError", "Options"]
+__all__ = ["MAX_ROUNDS", "BeforePlans", "Call", "Mode", "OnError", "Options"]
 
 Mode: TypeAlias = Literal["asyncio", "threading", "sequential"]
 Fallback: TypeAlias = Callable[[Any, Exception], object]
 OnError: TypeAlias = Literal["skip", "raise", "retry"] | Fallback
 BeforePlans: TypeAlias = Callable[[Sequence[tuple[Any, Any]]], object]
+
+MAX_ROUNDS = 50
+"""Rounds in which messages are handled in one activation, where nobody says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +38,15 @@ class Options:
             `(agent, error)`: called in the agent's turn.
         before_plans: Called with the agents and their reasoning, in order, before the plans of a
             round are made; for budgets. What it raises ends the activation.
+        max_rounds: Rounds in which messages between agents are handled, at most. The rest waits
+            for the next activation, and what is still asked is answered with a timeout.
     """
 
     mode: Mode = "asyncio"
     max_in_flight: int | None = None
     on_error: OnError = "skip"
     before_plans: BeforePlans | None = None
+    max_rounds: int = MAX_ROUNDS
 
     def __post_init__(self) -> None:
         modes = get_args(Mode)
@@ -54,6 +60,12 @@ class Options:
             raise UsageError(
                 f"max_in_flight={most!r} cannot be a number of plans at the same time. "
                 "With less than one no plan would ever be made. Give 1 or more, or None for all."
+            )
+        rounds = self.max_rounds
+        if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+            raise UsageError(
+                f"max_rounds={rounds!r} cannot be a number of rounds. "
+                "With less than one no message would ever arrive. Give 1 or more."
             )
         if self.on_error not in ("skip", "raise", "retry") and not callable(self.on_error):
             raise UsageError(

@@ -23,6 +23,7 @@ __all__ = [
     "begin_planning",
     "derived_seed",
     "end_planning",
+    "is_planning",
     "planning_random",
 ]
 
@@ -69,6 +70,11 @@ def begin_planning(agent: Any) -> Token[_Streams | None]:
 def end_planning(token: Token[_Streams | None]) -> None:
     """What was, before planning began."""
     _streams.reset(token)
+
+
+def is_planning() -> bool:
+    """Whether a plan is made here, beside others."""
+    return _streams.get() is not None
 
 
 def planning_random(agent: Any) -> random.Random:

@@ -1,6 +1,6 @@
 """What the agents of a model saw, planned, did and said, in a file: `@record_model`.
 
-Bridge, floor 2. Knows Mesa's models and no agent. A recording is text: it holds no agent and no
+Bridge, floor 1. Knows Mesa's models and no agent. A recording is text: it holds no agent and no
 model, so it keeps none alive.
 """
 

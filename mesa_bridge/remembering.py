@@ -1,4 +1,4 @@
-"""An agent's memory, in step with its model; and what agents tell each other, which ends there.
+"""An agent's memory, in step with its model; and the words to speak to others, who remember it.
 
 Bridge, floor 6. A step in memory begins by itself with the first thing that is remembered in it,
 and ends when the next one begins. So nobody's `step` is wrapped, and one that raises leaves nothing
@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from mesa_bridge.gate import later
+from mesa_bridge.hearing import hears
+from mesa_bridge.letters import Spoken
+from mesa_bridge.mailroom import post
 from mesa_bridge.place import listed, named
 from mesa_bridge.recording import record
 from mesa_bridge.versions import steps
@@ -46,10 +49,10 @@ class Remembering:
         return steps(self.model)
 
     def send_message(self, message: str, recipients: Iterable[Any]) -> str:
-        """Say something to other agents.
+        """Say something to other agents, of any class.
 
-        Who has a method `receive_message(message, sender)` is told by it, who has a memory will
-        remember it.
+        It goes by post, as a message of the class `Spoken`: who has a method
+        `receive_message(message, sender)` is told by it, who has a memory will remember it.
 
         Returns:
             Who was told what.
@@ -58,11 +61,14 @@ class Remembering:
             ValueError: If nobody of them can hear.
         """
         asked = list(recipients)
-        heard = [each for each in asked if _tell(each, message, self)]
+        spoken = Spoken(message)
+        heard = [each for each in asked if hears(each, spoken)]
         deaf = [each for each in asked if not any(each is other for other in heard)]
         cannot = f" {listed(deaf)} cannot hear: no receive_message, no memory." if deaf else ""
         if not heard:
             raise ValueError(f"nobody was told.{cannot}")
+        for each in heard:
+            post(self, each, spoken)
         ids = [each.unique_id for each in heard]
         record(self, "message", {"message": message, "recipients": ids})
         return f"{named(self)} told {listed(heard)}: {message}{cannot}"
@@ -130,14 +136,3 @@ class Remembering:
         except RuntimeError:
             return self.post_step()
         return self.apost_step()
-
-
-def _tell(recipient: Any, message: str, sender: Any) -> bool:
-    """Let an agent of any class hear something; False if it cannot."""
-    hear = getattr(recipient, "receive_message", None)
-    remember = getattr(getattr(recipient, "memory", None), "add_to_memory", None)
-    if hear is not None:
-        hear(message, sender)
-    elif remember is not None:
-        remember("message", {"message": message, "sender": sender.unique_id})
-    return hear is not None or remember is not None

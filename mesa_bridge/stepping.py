@@ -1,6 +1,6 @@
 """The words for stepping agents in parallel, none of which needs a hook in Mesa.
 
-Bridge, floor 4. Results are those of an activation that makes one plan at a time, whatever the mode
+Bridge, floor 5. Results are those of an activation that makes one plan at a time, whatever the mode
 and however long models take; agents that never plan fare exactly as in Mesa.
 """
 
@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from mesa_bridge import threads, versions
 from mesa_bridge.activation import Activation
-from mesa_bridge.options import BeforePlans, Call, Mode, OnError, Options
+from mesa_bridge.options import MAX_ROUNDS, BeforePlans, Call, Mode, OnError, Options
 from mesa_bridge.report import StepReport
+from mesa_bridge.rounds import opened
 
 __all__ = [
     "ParallelStepping",
@@ -49,9 +50,10 @@ def activate(model: Any, order: versions.Order, call: Call, options: Options) ->
         ExceptionGroup: With `on_error="raise"`, what agents raised; all others are done by then,
             and the model can be stepped on.
     """
-    activation = Activation(order, call, options)
     try:
-        activation.run()
+        with opened(model, options.max_rounds) as rounds:
+            activation = Activation(order, call, options, rounds)
+            activation.run()
     except BaseException:
         versions.rearm(model)
         raise
@@ -91,6 +93,7 @@ class ParallelStepping:
         max_in_flight: Plans at the same time, at most.
         on_error: What becomes of a turn that raises.
         before_plans: Called with (agent, reasoning) in order, before the plans of a round.
+        max_rounds: Rounds in which messages between agents are handled, at most.
     """
 
     def __init__(
@@ -101,10 +104,15 @@ class ParallelStepping:
         max_in_flight: int | None = None,
         on_error: OnError = "skip",
         before_plans: BeforePlans | None = None,
+        max_rounds: int = MAX_ROUNDS,
     ) -> None:
         self.model = model
         self.options = Options(
-            mode=mode, max_in_flight=max_in_flight, on_error=on_error, before_plans=before_plans
+            mode=mode,
+            max_in_flight=max_in_flight,
+            on_error=on_error,
+            before_plans=before_plans,
+            max_rounds=max_rounds,
         )
 
     def do(self, agents: Any, method: str, *args: Any, **kwargs: Any) -> StepReport:
