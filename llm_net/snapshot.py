@@ -20,6 +20,7 @@ __all__ = ["jsonable"]
 _Items: TypeAlias = Mapping[Any, Any] | Sequence[Any] | AbstractSet[Any]
 
 _DEEPEST = 64
+_PLAIN = frozenset((str, int, bool, type(None)))
 
 
 def jsonable(value: Any, *, depth: int = 0) -> Any:
@@ -30,13 +31,12 @@ def jsonable(value: Any, *, depth: int = 0) -> Any:
     (an infinity, a NaN) and everything else become text. So does what is nested deeper than 64
     levels, or holds itself.
     """
-    if value is None or isinstance(value, (bool, str)):
-        # A str of an enum or of another subclass: its plain text.
-        return str(value.value) if isinstance(value, enum.Enum) else value
+    if type(value) in _PLAIN:  # most of what agents see
+        return value
     if isinstance(value, enum.Enum):
         return jsonable(value.value, depth=depth + 1)
-    if isinstance(value, int):
-        return int(value)
+    if isinstance(value, (str, int)):  # subclasses
+        return str.__str__(value) if isinstance(value, str) else int(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(value)
     if depth >= _DEEPEST:

@@ -1,9 +1,10 @@
 """One activation: observe all, plan at once, apply in order.
 
-Bridge, floor 3. Every agent runs, one at a time and in the order drawn at the start, up to its
-first plan, or to its end. When all stand at the gate or are done, the plans are made together. Then
-each goes on, in the same order, up to its next plan (a new round) or its end. What is decided here
-depends on the order and on what the agents do, never on how long anything takes.
+Bridge, floor 3. First, what agents were sent before is handled. Then every agent runs, one at a
+time and in the order drawn at the start, up to its first plan, or to its end. When all stand at the
+gate or are done, the plans are made together. Then each goes on, in the same order, up to its next
+plan (a new round) or its end. What is decided here depends on the order and on what the agents do,
+never on how long anything takes.
 
 Whoever drives is a thread: the caller's, which also runs blocking code that does not plan. Blocking
 code that plans has a thread of its own to stand in, a coroutine runs in a loop of the bridge.
@@ -73,7 +74,8 @@ class Activation:
         self._dropped: list[int] = []
         # Who drives, and how far it has come. Handed on with the shift, never shared.
         self._shift = 0
-        self._visits: Iterator[Turn] = self._arrivals()
+        self._arriving = False
+        self._visits: Iterator[Turn] = self._handlings()
         self._standing: list[Turn] = []
         self._over = threading.Event()
         self._error: BaseException | None = None
@@ -186,6 +188,9 @@ class Activation:
                 self._advance(turn)
                 if self._shift != shift:
                     return  # the turn held this thread, and another drives by now
+            elif not (self._arriving or self._standing):
+                self._arriving = True  # what waited from before has been handled
+                self._visits = self._arrivals()
             elif self._mail.end(self._standing) or self._standing:
                 self._plan_together()
                 self._visits = itertools.chain(self._returns(self._standing), self._handlings())
@@ -302,6 +307,9 @@ class Activation:
             _open_all(first)
         self._planned.wait()
         self._gauge.end_round(cap)
+        in_loop = [turn for turn in self._standing if isinstance(turn, LoopTurn)]
+        if in_loop:
+            self._loop.loop.call_soon_threadsafe(_warm_all, in_loop)
 
     def _abort(self, error: BaseException) -> None:
         """End it early: let go whatever is held, and tell the caller why."""
@@ -337,6 +345,11 @@ def _is_written(kind: type, word: str) -> bool:
 def _open_all(holds: Sequence[Hold]) -> None:
     for hold in holds:
         hold.begin.open()
+
+
+def _warm_all(turns: Sequence[LoopTurn]) -> None:
+    for turn in turns:
+        turn.warm()
 
 
 def _wrapped(error: BaseException) -> Exception:

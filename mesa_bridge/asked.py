@@ -1,11 +1,11 @@
-"""A question between Mesa agents: who waits for whom, and what comes of it.
+"""Questions between Mesa agents: who waits for whom, and what comes of it.
 
 Bridge, floor 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from llm_net.errors import AskCycle, AskTimeout, DeliveryError
@@ -13,7 +13,7 @@ from llm_net.message import Message
 from mesa_bridge.letters import Letter
 from mesa_bridge.place import named
 
-__all__ = ["Asked", "refuse_circle"]
+__all__ = ["Asked", "Questions"]
 
 
 class Asked:
@@ -62,27 +62,62 @@ class Asked:
         )
 
 
-def refuse_circle(asked: Iterable[Asked], sender: Any, receiver: Any) -> None:
-    """Refuse a question to somebody who waits, over any others, for the one who asks.
+class Questions:
+    """The questions of one activation for whose answers somebody waits."""
 
-    Raises:
-        AskCycle: If it is one.
-    """
-    waits: dict[int, list[Letter]] = {}
-    for each in asked:
-        if not each.over:
-            waits.setdefault(each.letter.sender, []).append(each.letter)
-    start: tuple[str, ...] = (named(sender), named(receiver))
-    paths: list[tuple[int, tuple[str, ...]]] = [(receiver.unique_id, start)]
-    while paths:
-        last, circle = paths.pop()
-        if last == sender.unique_id:
-            raise AskCycle(
-                f"{circle[0]} asks {circle[1]}, which waits for it: {' -> '.join(circle)}. "
-                "None of them could ever answer. Post the message instead of asking.",
-                circle=circle,
-            )
-        paths += [
-            (letter.receiver, (*circle, str(letter.message.receiver)))
-            for letter in waits.pop(last, ())
-        ]
+    def __init__(self) -> None:
+        self._all: dict[str, Asked] = {}
+        # Who waits for whom, so that a circle is looked for along it, and not among all.
+        self._of: dict[int, dict[str, Asked]] = {}
+
+    def __iter__(self) -> Iterator[Asked]:
+        return iter(self._all.values())
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def get(self, message_id: str | None) -> Asked | None:
+        """The question with this id, if somebody waits for its answer."""
+        return None if message_id is None else self._all.get(message_id)
+
+    def add(self, asked: Asked) -> None:
+        """Somebody waits."""
+        letter = asked.letter
+        self._all[letter.message.id] = asked
+        self._of.setdefault(letter.sender, {})[letter.message.id] = asked
+
+    def forget(self, asked: Asked) -> None:
+        """Nobody waits for this answer any more."""
+        letter = asked.letter
+        if self._all.pop(letter.message.id, None) is not None:
+            del self._of[letter.sender][letter.message.id]
+
+    def clear(self) -> None:
+        """Nobody waits any more."""
+        self._all.clear()
+        self._of.clear()
+
+    def refuse_circle(self, sender: Any, receiver: Any) -> None:
+        """Refuse a question to somebody who waits, over any others, for the one who asks.
+
+        Raises:
+            AskCycle: If it is one.
+        """
+        start: tuple[str, ...] = (named(sender), named(receiver))
+        paths: list[tuple[int, tuple[str, ...]]] = [(receiver.unique_id, start)]
+        seen: set[int] = set()
+        while paths:
+            last, circle = paths.pop()
+            if last == sender.unique_id:
+                raise AskCycle(
+                    f"{circle[0]} asks {circle[1]}, which waits for it: {' -> '.join(circle)}. "
+                    "None of them could ever answer. Post the message instead of asking.",
+                    circle=circle,
+                )
+            if last not in seen:
+                seen.add(last)
+                paths += [
+                    (each.letter.receiver, (*circle, str(each.letter.message.receiver)))
+                    for each in self._of.get(last, {}).values()
+                    if not each.over
+                ]

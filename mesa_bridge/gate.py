@@ -122,9 +122,9 @@ class Turn:
         """Make a plan when it may be made; go on when it is this agent's turn again."""
         return self.hold(make, reasoning)
 
-    async def aplan(self, reasoning: Any, make: Callable[[], Awaitable[T]]) -> T:
-        """As `plan`, for a coroutine."""
-        return await self.ahold(make, reasoning)
+    def aplan(self, reasoning: Any, make: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """As `plan`, for what is awaited."""
+        return self.ahold(make, reasoning)
 
     def hold(self, make: Callable[[], T], reasoning: Any = None) -> T:
         """Stand at the gate, and run `make` beside what others do there."""
@@ -322,6 +322,12 @@ class LoopTurn(Turn):
             self.task = loop.create_task(self._run(), context=self._stage.context())
         else:
             self._resume()
+
+    def warm(self) -> None:
+        """Come back soon from the gate, to see whose turn it is; called in the event loop."""
+        for hold in self.holds:
+            if isinstance(hold.resume, Awaiting):
+                hold.resume.warm()
 
     def hold(self, make: Callable[[], T], reasoning: Any = None) -> T:
         """Stand at the gate; in the event loop itself there is no standing, for all would."""

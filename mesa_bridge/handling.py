@@ -1,19 +1,22 @@
 """A letter in the hands of its receiver: a turn of its own, within the activation.
 
-Bridge, floor 3. The handler may plan and ask, as any code of a turn; what it returns is posted to
-whoever sent the letter.
+Bridge, floor 3. The handler may plan and ask, as any code of a turn; what it returns or
+yields is posted to whoever sent the letter.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Generator
+import inspect
+from collections.abc import Generator
 from contextvars import Context
 from typing import Any, Protocol
 
+from pydantic import BaseModel
+
 from llm_net.errors import AgentStopped, DeliveryError, HandlerError
 from llm_net.handlers import Handler, Place
-from llm_net.message import Message
+from llm_net.message import Message, snake_case
 from mesa_bridge.gate import Hold, LoopTurn, Stage, ThreadTurn, Turn
 from mesa_bridge.letters import Letter, Letters
 from mesa_bridge.place import named
@@ -52,13 +55,24 @@ class Handling:
         if self._handler.place is Place.LOOP:
             return self._acall(agent)
         with self._settled(agent):
-            self._give(agent, self._handler.call(agent, self._letter.message))
+            result = self._handler.call(agent, self._letter.message)
+            if inspect.isgenerator(result):
+                with contextlib.closing(result):
+                    for each in result:
+                        self._give(agent, each)
+            else:
+                self._give(agent, result)
         return None
 
     async def _acall(self, agent: Any) -> None:
         with self._settled(agent):
-            result: Awaitable[object] = self._handler.call(agent, self._letter.message)
-            self._give(agent, await result)
+            result = self._handler.call(agent, self._letter.message)
+            if self._handler.streams:
+                async with contextlib.aclosing(result):
+                    async for each in result:
+                        self._give(agent, each)
+            else:
+                self._give(agent, await result)
 
     def context(self) -> Context:
         """A context for a turn of its own."""
@@ -99,9 +113,10 @@ class Handling:
 
     def _raised(self, agent: Any, error: Exception) -> HandlerError:
         message = self._letter.message
+        why = str(error).rstrip(".")
         raised = HandlerError(
             f"{named(agent)} raised {type(error).__name__} on {message.method!r} of "
-            f"{message.sender}: {error}. See __cause__, and the activation's report.",
+            f"{message.sender}: {why}. See __cause__, and the activation's report.",
             path=named(agent),
             message=message,
         )
@@ -109,17 +124,22 @@ class Handling:
         return raised
 
     def _give(self, agent: Any, result: object) -> None:
-        """Post what the handler returned to whoever sent the message."""
+        """Post what the handler gave, as a `GenAgent` may, to whoever sent the message."""
         message = self._letter.message
         if result is None:
             return
         if isinstance(result, str):
-            result = message.reply(result)
-        if not isinstance(result, Message):
+            answer = message.reply(result)
+        elif isinstance(result, Message):
+            answer = result
+        elif isinstance(result, BaseModel):
+            method = snake_case(type(result).__name__)
+            answer = message.reply(result.model_dump_json(), method=method)
+        else:
             raise TypeError(
-                f"{self._handler.name} of {named(agent)} returned {type(result).__name__}, "
-                "which is no answer. Return a text, a Message, or None."
+                f"{self._handler.name} of {named(agent)} returned {type(result).__name__}. That is "
+                "nothing that can be sent. Return None, a text, a pydantic model or a Message."
             )
-        answer = result.model_copy(update={"reply_to": message})
+        answer = answer.model_copy(update={"reply_to": message})
         assert message.sender is not None, "a letter has one"
         self._desk.letters.post(answer, agent, self._letter.sender, message.sender)

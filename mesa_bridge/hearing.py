@@ -6,11 +6,13 @@ are declared as handlers are looked up, by the same rule as in `llm_net`.
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Mapping
 from typing import Any
 
 from llm_net.handlers import Handler, behaviour_of
+from llm_net.llm.waiting import run_coroutine
 from llm_net.message import Message
 
 __all__ = ["handler_of", "hears", "take_note", "takes_note"]
@@ -52,7 +54,9 @@ def take_note(agent: Any, message: Message, sender: Any) -> None:
     words = message.to_chat()["content"]
     hear = getattr(agent, "receive_message", None)
     if hear is not None:
-        hear(words, sender)
+        heard = hear(words, sender)
+        if inspect.iscoroutine(heard):
+            run_coroutine(heard)  # at once, as all that is only noted
     else:
         _memory_of(agent)("message", {"message": words, "sender": sender.unique_id})
 

@@ -3,12 +3,13 @@
 Bridge, floor 2. All of it is plain data in one attribute of the model: a letter that waits is part
 of the simulation, so it is pickled, copied and saved with that. Agents are in it by their ids.
 
-Invariant: sent = handled + queued + dead.
+Invariant: sent = handled + queued + dead. All dead are counted, the latest are kept.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypedDict
@@ -24,6 +25,8 @@ __all__ = ["Departed", "Letter", "Letters", "MailStatistics", "Spoken", "address
 
 _ATTRIBUTE = "_mesa_bridge_mail"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_LAST_S = 200_000_000_000.0  # the calendar ends with the year 9999, a model's time need not
+_KEPT = 1000  # dead letters, as in a runtime of llm_net
 
 # Agents by their ids. Not on the model: what holds agents weakly does not pickle.
 _agents: weakref.WeakKeyDictionary[Any, weakref.WeakValueDictionary[int, Any]] = (
@@ -63,8 +66,9 @@ class Departed(NamedTuple):
 class _Mail(TypedDict):
     sent: int
     handled: int
+    dead: int
     queued: dict[str, Letter]
-    dead: list[DeadLetter]
+    latest_dead: deque[DeadLetter]
 
 
 @dataclass(frozen=True)
@@ -113,26 +117,27 @@ class Letters:
 
     @property
     def dead(self) -> list[DeadLetter]:
-        """What nobody took, in the order in which it died."""
+        """The latest that nobody took, in the order in which they died."""
         mail = self._mail
-        return [] if mail is None else list(mail["dead"])
+        return [] if mail is None else list(mail["latest_dead"])
 
     def statistics(self) -> MailStatistics:
         """How many there were."""
         mail = self._mail
         if mail is None:
             return MailStatistics(0, 0, 0, 0)
-        return MailStatistics(mail["sent"], mail["handled"], len(mail["queued"]), len(mail["dead"]))
+        return MailStatistics(mail["sent"], mail["handled"], len(mail["queued"]), mail["dead"])
 
     def post(self, message: Message, sender: Any, receiver: int, address: Address) -> Letter:
         """Let a message wait for its receiver, under an id and a time that the model decides."""
         mail = self._mail
         if mail is None:
-            mail = self.model.__dict__[_ATTRIBUTE] = _Mail(sent=0, handled=0, queued={}, dead=[])
+            mail = _Mail(sent=0, handled=0, dead=0, queued={}, latest_dead=deque(maxlen=_KEPT))
+            self.model.__dict__[_ATTRIBUTE] = mail
         mail["sent"] += 1
         changes = {
             "id": f"{versions.steps(self.model)}.{sender.unique_id}.{mail['sent']}",
-            "created_at": _EPOCH + timedelta(seconds=versions.now(self.model)),
+            "created_at": _EPOCH + timedelta(seconds=min(versions.now(self.model), _LAST_S)),
             "sender": address_of(sender),
             "receiver": address,
         }
@@ -154,7 +159,8 @@ class Letters:
         mail = self._mail
         assert mail is not None, "there is a letter"
         del mail["queued"][letter.message.id]
-        mail["dead"].append(DeadLetter(letter.message, reason, str(letter.message.receiver)))
+        mail["dead"] += 1
+        mail["latest_dead"].append(DeadLetter(letter.message, reason, str(letter.message.receiver)))
 
     def agent(self, unique_id: int) -> Any:
         """The agent of the model with this id; None if it is gone."""

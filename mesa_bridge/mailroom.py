@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import mesa
+
 from llm_net.errors import UsageError
 from llm_net.mailbox import DeadLetter
 from llm_net.message import Message
@@ -20,13 +22,13 @@ from llm_net.reasoning.gate import GATE
 from mesa_bridge import versions
 from mesa_bridge.activation import Activation
 from mesa_bridge.asked import Asked
-from mesa_bridge.gate import Turn
+from mesa_bridge.gate import LoopTurn, Turn
 from mesa_bridge.letters import Letter, Letters, MailStatistics, address_of, id_of
 from mesa_bridge.options import MAX_ROUNDS, Call, Options
-from mesa_bridge.place import named
+from mesa_bridge.place import listed, named
 from mesa_bridge.randomness import is_planning
 from mesa_bridge.report import StepReport
-from mesa_bridge.rounds import Rounds, opened, rounds_of
+from mesa_bridge.rounds import Rounds, note_now, opened, rounds_of
 
 __all__ = ["aask", "ask", "dead_letters", "deliver", "mail_statistics", "post", "reply"]
 
@@ -61,9 +63,10 @@ def post(sender: Any, receiver: Any, message: Message) -> Message:
 
     The receiver handles it in a method with one parameter besides `self`, called `message` or
     annotated as a message, with the name of the message's method; an async one may have an `a`
-    before it. What that returns (a text or a message) goes to the sender as the answer. Without
-    such a method the receiver's `receive_message(text, sender)` hears it, or its memory keeps it.
-    Else it is a dead letter, but for answers, which are let go.
+    before it. What that returns or yields (texts, messages, other pydantic models as their JSON)
+    goes to the sender, each as an answer. Without such a method the receiver's
+    `receive_message(text, sender)` hears it, or its memory keeps it. Else it is a dead letter, but
+    for answers, which are let go.
 
     Args:
         sender: The Mesa agent that sends.
@@ -77,7 +80,7 @@ def post(sender: Any, receiver: Any, message: Message) -> Message:
     Raises:
         UsageError: If the two have no model in common, or the sender is making a plan.
     """
-    letters = Letters(_model(sender, receiver, message))
+    letters = Letters(_model(message, sender, receiver))
     return _posted(letters.post(message, sender, receiver.unique_id, address_of(receiver)), letters)
 
 
@@ -90,15 +93,14 @@ def reply(sender: Any, message: Message, answer: Message | str) -> Message:
     Raises:
         UsageError: If the message did not come by `post` or `ask`, or as `post` does.
     """
-    if isinstance(answer, str):
-        answer = message.reply(answer)
+    letters = Letters(_model(message, sender))
+    answer = message.reply(answer) if isinstance(answer, str) else _message(answer)
     address, receiver = message.sender, id_of(message.sender)
     if address is None or receiver is None:
         raise UsageError(
             f"{named(sender)} cannot answer the message {message.id!r}: its sender is "
             f"{message.sender}, and no Mesa agent. Answer what came by post() or ask()."
         )
-    letters = Letters(_model(sender, None, message))
     answer = answer.model_copy(update={"reply_to": message})
     return _posted(letters.post(answer, sender, receiver, address), letters)
 
@@ -109,7 +111,8 @@ def ask(
     """Send a message, and wait for the answer.
 
     In an activation the sender stands meanwhile, as one that plans, and others go on. Elsewhere all
-    that waits for a handler is handled now, as by `deliver`, but for what is sent to the sender.
+    that waits for a handler is handled now, as by `deliver`, but for what is sent to the sender;
+    and this blocks, in a coroutine too, since nothing else may change the model meanwhile.
 
     Args:
         sender: The Mesa agent that asks.
@@ -129,16 +132,16 @@ def ask(
         AgentStopped: If the receiver was removed.
         UsageError: Where a coroutine should await `aask`; and as `post`.
     """
-    if _is_in_loop():
-        raise UsageError(
-            f"{named(sender)} asks by a blocking call inside of a coroutine. All others in its "
-            "event loop would wait, those that are to answer too. Write: await aask(…)."
-        )
-    model = _model(sender, receiver, message)
+    model = _model(message, sender, receiver)
     rounds = rounds_of(model)
     if rounds is None:
         return _ask_now(sender, receiver, message, timeout_rounds)
     turn = _turn(rounds, sender)
+    if _is_in_its_loop(turn):
+        raise UsageError(
+            f"{named(sender)} asks by a blocking call inside of a coroutine. All others in its "
+            "event loop would wait, those that are to answer too. Write: await aask(…)."
+        )
     asked = rounds.ask(sender, receiver, message, _checked(timeout_rounds))
     try:
         while _waits(asked, turn):
@@ -152,10 +155,11 @@ async def aask(
     sender: Any, receiver: Any, message: Message, *, timeout_rounds: int | None = None
 ) -> Message | None:
     """As `ask`, for a coroutine."""
-    model = _model(sender, receiver, message)
+    model = _model(message, sender, receiver)
     rounds = rounds_of(model)
     if rounds is None:
-        return await asyncio.to_thread(_ask_now, sender, receiver, message, timeout_rounds)
+        # Not on a thread: those who are asked at once would change the model at once.
+        return _ask_now(sender, receiver, message, timeout_rounds)
     turn = _turn(rounds, sender)
     asked = rounds.ask(sender, receiver, message, _checked(timeout_rounds))
     try:
@@ -189,7 +193,10 @@ def deliver(model: Any, *, max_rounds: int = MAX_ROUNDS) -> StepReport:
 
 
 def dead_letters(model: Any) -> list[DeadLetter]:
-    """The messages that nobody took, with the reason: `no_handler`, or `stopped` if it is gone."""
+    """The latest 1000 messages that nobody took, each with the reason.
+
+    That is `no_handler`, or `stopped` if the receiver is gone. `mail_statistics` counts them all.
+    """
     return Letters(model).dead
 
 
@@ -199,8 +206,9 @@ def mail_statistics(model: Any) -> MailStatistics:
 
 
 def _posted(letter: Letter, letters: Letters) -> Message:
-    with opened(letters.model, MAX_ROUNDS):  # unless it is within others, hands out what is noted
-        return letter.message
+    if rounds_of(letters.model) is None:
+        note_now(letters, letter)
+    return letter.message
 
 
 def _ask_now(sender: Any, receiver: Any, message: Message, timeout: int | None) -> Message | None:
@@ -218,35 +226,52 @@ def _handled(rounds: Rounds, options: Options) -> StepReport:
     return activation.report()
 
 
-def _model(sender: Any, receiver: Any, message: Any) -> Any:
-    """The model in which this may be sent now."""
+def _model(message: object, sender: Any, *receivers: Any) -> Any:
+    """The model in which the sender may send this now."""
+    method = _message(message).method
+    for each in (sender, *receivers):
+        if not isinstance(each, mesa.Agent):
+            raise UsageError(
+                f"{each!r:.80} is no Mesa agent. Messages go from one agent to another. Give an "
+                "agent, and for many receivers, post the same message to each."
+            )
     model = sender.model
-    if model is None or (receiver is not None and receiver.model is not model):
+    if model is None or any(each.model is not model for each in receivers):
         raise UsageError(
-            f"{named(sender)} cannot send to {named(receiver)}: they are not in the same model. "
-            "Messages go between agents of one model."
-        )
-    if not isinstance(message, Message):
-        raise UsageError(
-            f"{message!r} is no message. Messages have ids, senders and answers. "
-            f"Write Message({message!r}, method=...), or a subclass of Message."
+            f"{named(sender)} cannot send to {listed(receivers)}: they are not in the same model. "
+            "Messages go between agents of one model. Look for the receiver in model.agents."
         )
     if is_planning():
         raise UsageError(
-            f"{named(sender)} sends {message.method!r} while it plans. Plans are made beside each "
+            f"{named(sender)} sends {method!r} while it plans. Plans are made beside each "
             "other, so planning changes nothing. Send when the plan is carried out."
         )
     return model
 
 
+def _message(candidate: object) -> Message:
+    if not isinstance(candidate, Message):
+        raise UsageError(
+            f"{candidate!r:.80} is no message. Messages have ids, senders and answers. "
+            "Write Message(text, method=...), or a subclass of Message."
+        )
+    return candidate
+
+
 def _turn(rounds: Rounds, sender: Any) -> Turn:
     turn = GATE.get()
-    if not rounds.limit or not isinstance(turn, Turn) or turn.done:
-        raise UsageError(
-            f"{named(sender)} asks where it cannot wait for an answer: in an activation within a "
-            "turn, in receive_message, or behind the end of its turn. Post the message instead."
-        )
-    return turn
+    if (
+        rounds.limit
+        and isinstance(turn, Turn)
+        and not turn.done
+        # In a turn of another model, which steps this one, it would wait for rounds of that one.
+        and getattr(turn.agent, "model", None) is sender.model
+    ):
+        return turn
+    raise UsageError(
+        f"{named(sender)} asks where it cannot wait for an answer: in an activation within a "
+        "turn, in receive_message, or behind the end of its turn. Post the message instead."
+    )
 
 
 def _waits(asked: Asked, turn: Turn) -> bool:
@@ -262,9 +287,11 @@ def _checked(rounds: int | None) -> int | None:
     return rounds
 
 
-def _is_in_loop() -> bool:
+def _is_in_its_loop(turn: Turn) -> bool:
+    """Whether this is the thread of the loop in which the turn's coroutine runs."""
+    if not isinstance(turn, LoopTurn) or turn.task is None:
+        return False
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop() is turn.task.get_loop()
     except RuntimeError:
         return False
-    return True

@@ -39,7 +39,8 @@ class Options:
         before_plans: Called with the agents and their reasoning, in order, before the plans of a
             round are made; for budgets. What it raises ends the activation.
         max_rounds: Rounds in which messages between agents are handled, at most. The rest waits
-            for the next activation, and what is still asked is answered with a timeout.
+            for the next activation, before anybody's turn in it, and what is still asked is
+            answered with a timeout.
     """
 
     mode: Mode = "asyncio"

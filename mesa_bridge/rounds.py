@@ -4,7 +4,8 @@ Bridge, floor 4. In a round agents run one at a time, so the order of posting is
 senders' turns, and within a turn that of its words. At the end of the round answers go to those who
 wait for them, and notes into memories, whatever their owners are doing. What has a handler is
 handled in the next round, in that order, behind the turns that go on in it; an agent in the middle
-of something comes to its letters when that is over.
+of something comes to its letters when that is over. What waits from before an activation is handled
+in it before anybody's turn; turns begin when who handles it has finished.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from typing import Any
 from llm_net.errors import AgentStopped, DeliveryError, NoHandler
 from llm_net.mailbox import Reason
 from llm_net.message import Message, Method
-from mesa_bridge.asked import Asked, refuse_circle
+from mesa_bridge.asked import Asked, Questions
 from mesa_bridge.gate import Stage, Turn
 from mesa_bridge.handling import Handling
 from mesa_bridge.hearing import handler_of, take_note, takes_note
 from mesa_bridge.letters import Letter, Letters, address_of
+from mesa_bridge.options import MAX_ROUNDS
 from mesa_bridge.place import named
 
-__all__ = ["Rounds", "opened", "rounds_of"]
+__all__ = ["Rounds", "note_now", "opened", "rounds_of"]
 
 _log = logging.getLogger("mesa_bridge")
 _rounds: ContextVar[Rounds | None] = ContextVar("mesa_bridge_rounds", default=None)
@@ -45,11 +47,33 @@ def opened(model: Any, limit: int) -> Generator[Rounds]:
     only the activation around it knows when that is over.
     """
     is_nested = rounds_of(model) is not None
-    rounds = Rounds(model, 0 if is_nested else limit)
+    with _entered(Rounds(model, 0 if is_nested else limit)) as rounds:
+        if not is_nested:
+            rounds.begin()
+        yield rounds
+
+
+def note_now(letters: Letters, letter: Letter) -> None:
+    """Outside of activations: let the receiver note it at once, if it is only to be noted.
+
+    What is said on hearing it is noted likewise, in bounds: two that thank each other for thanks
+    would never end.
+    """
+    with _entered(Rounds(letters.model, 0)) as rounds:
+        fresh = [letter]
+        for _ in range(MAX_ROUNDS):
+            sent = letters.statistics().sent
+            rounds.hand_out(fresh)
+            count = letters.statistics().sent - sent
+            if not count:
+                break
+            fresh = letters.queued[-count:]
+
+
+@contextlib.contextmanager
+def _entered(rounds: Rounds) -> Generator[Rounds]:
     token = _rounds.set(rounds)
     try:
-        if not is_nested:
-            rounds.hand_out()
         yield rounds
     finally:
         _rounds.reset(token)
@@ -68,7 +92,7 @@ class Rounds:
         self.letters = Letters(model)
         self.limit = limit
         self._ended = 0
-        self._asked: dict[str, Asked] = {}
+        self._asked = Questions()
         self._outcomes: list[tuple[str, DeliveryError | None]] = []
         self._due: list[Letter] = []
         self._turns: dict[int, list[Turn]] = {}
@@ -77,6 +101,7 @@ class Rounds:
     def away(self, unique_id: int) -> None:
         """This agent is in the middle of something that no turn here shows."""
         self._away.add(unique_id)
+        self._due = [each for each in self._due if each.receiver != unique_id]
 
     def ask(self, sender: Any, receiver: Any, message: Message, rounds: int | None) -> Asked:
         """Post a question.
@@ -84,11 +109,11 @@ class Rounds:
         Raises:
             AskCycle: If the receiver waits for the sender.
         """
-        refuse_circle(self._asked.values(), sender, receiver)
+        self._asked.refuse_circle(sender, receiver)
         address = address_of(receiver)
         letter = self.letters.post(message, sender, receiver.unique_id, address)
         asked = Asked(letter, None if rounds is None else self._ended + rounds)
-        self._asked[letter.message.id] = asked
+        self._asked.add(asked)
         if self._is_past:
             asked.settle(asked.expired(f"all {self.limit} rounds are over"))
         return asked
@@ -101,7 +126,13 @@ class Rounds:
 
     def forget(self, asked: Asked) -> None:
         """Nobody waits for this answer any more."""
-        self._asked.pop(asked.letter.message.id, None)
+        self._asked.forget(asked)
+
+    def begin(self) -> None:
+        """Hand out what waits from before; what has a handler is due before anybody's turn."""
+        self.hand_out(self.letters.queued)
+        self._due = self.letters.queued
+        self._ended = int(bool(self._due))  # so many rounds of handling have begun
 
     def end(self, standing: Sequence[Turn]) -> bool:
         """End a round, in which these turns came to stand.
@@ -113,8 +144,8 @@ class Rounds:
         if not self.limit or not (self._asked or self.letters.queued):
             return False
         self._ended += 1
-        self.hand_out()
-        for asked in self._asked.values():
+        self.hand_out(self.letters.queued)
+        for asked in self._asked:
             if self._is_past:
                 asked.settle(asked.expired(f"all {self.limit} rounds are over"))
             elif asked.deadline is not None and self._ended >= asked.deadline:
@@ -126,10 +157,10 @@ class Rounds:
             self._due = [each for each in self.letters.queued if each.receiver not in self._away]
         return bool(self._due)
 
-    def hand_out(self) -> None:
-        """Give answers to those who wait, and notes to those who take them; bury the dead."""
-        for letter in self.letters.queued:
-            asked = self._asked.get(letter.message.reply_to_id or "")
+    def hand_out(self, letters: Sequence[Letter]) -> None:
+        """Of these give answers to those who wait, and notes to who takes them; bury the dead."""
+        for letter in letters:
+            asked = self._asked.get(letter.message.reply_to_id)
             receiver = self.letters.agent(letter.receiver)
             if receiver is None:
                 self._bury(letter, Reason.STOPPED)

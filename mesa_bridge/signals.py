@@ -60,10 +60,19 @@ class Awaiting(Signal):
             with contextlib.suppress(RuntimeError):  # a loop of the agent's own, closed by now
                 self._loop.call_soon_threadsafe(self._open_here)
 
-    def _open_here(self) -> None:
-        self._is_open = True
+    def warm(self) -> None:
+        """Let the event loop look soon whether this is open; only in its thread.
+
+        Opening wakes who waits in the next turn of the loop. Where many are to be opened one after
+        the other, each when the one before has gone on, warming all first makes that one turn for
+        all and not one for each.
+        """
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _open_here(self) -> None:
+        self._is_open = True
+        self.warm()
 
     async def wait(self) -> asyncio.CancelledError | None:
         """Wait until it is open, also if cancelled meanwhile; that is given back, to be raised.

@@ -31,15 +31,18 @@ _numbers = count(1)
 def submit(job: Job) -> None:
     """Run a job, which does not raise, on a thread; there are as many as there are jobs."""
     try:
-        _idle.pop().put(job)
+        jobs = _idle.pop()
     except IndexError:
-        # The name says that the thread is ours, and what is raised there nobody's keyboard.
+        jobs = SimpleQueue()
+        # The name says that the thread is ours, and what is raised there nobody's keyboard. It is
+        # made without the job, since a thread holds what it was made with as long as it lives.
         name = f"llm_net-stepping-{next(_numbers)}"
-        threading.Thread(target=_work, args=(job,), name=name, daemon=True).start()
+        threading.Thread(target=_work, args=(jobs,), name=name, daemon=True).start()
+    jobs.put(job)
 
 
-def _work(job: Job | None) -> None:
-    jobs: SimpleQueue[Job] = SimpleQueue()
+def _work(jobs: SimpleQueue[Job]) -> None:
+    job: Job | None = jobs.get()
     while job is not None:
         job()
         job = None  # what it holds is not held while this thread is idle

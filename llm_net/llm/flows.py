@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
@@ -30,7 +30,7 @@ class Step(Protocol):
         """Take the step; may block."""
         ...
 
-    async def arun(self) -> Any:
+    def arun(self) -> Awaitable[Any]:
         """Take the step without blocking the event loop."""
         ...
 
@@ -59,10 +59,10 @@ class Ask:
         self.sent = True
         return self.model.complete(self.request)
 
-    async def arun(self) -> Completion:
-        """Await the answer."""
+    def arun(self) -> Awaitable[Completion]:
+        """Ask; the answer is to be awaited."""
         self.sent = True
-        return await self.model.acomplete(self.request)
+        return self.model.acomplete(self.request)
 
     def pieces(self) -> Generator[Chunk, None, Chunk]:
         """Ask, and follow the answer; gives the last piece, which has the completion."""

@@ -135,6 +135,18 @@ class Metered(Flowing):
         self._clock = clock
         self._habits: defaultdict[str, _Habit] = defaultdict(_Habit)
 
+    def complete(self, request: Request) -> Completion:
+        """Answer; raises what `flow` does."""
+        if self._payers(AUTHOR.get()):
+            return super().complete(request)
+        return self._priced.model.complete(request)
+
+    async def acomplete(self, request: Request) -> Completion:
+        """Answer without blocking the event loop; raises what `flow` does."""
+        if self._payers(AUTHOR.get()):
+            return await super().acomplete(request)
+        return await self._priced.model.acomplete(request)
+
     def flow(self, request: Request) -> Flow:
         """Reserve, ask, settle.
 

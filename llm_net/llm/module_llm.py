@@ -252,6 +252,9 @@ class ModuleLLM:
             place=place,
             params=params,
         )
+        if request.response_format is None:
+            start = time.perf_counter()
+            return _timed(await self._model.acomplete(request), start)
         flow = conversation(request, repair=self._repair)
         completion: Any = None  # a generator's first send must be None
         while True:

@@ -186,9 +186,11 @@ async def _aplay(reply: Reply, request: Request, who: str) -> Answer:
         answer = function(request)
     else:
         answer = await acall(lambda: function(request), timeout=request.timeout, who=who)
-    if inspect.isawaitable(answer):
-        return await within(answer, timeout=request.timeout, who=who)
-    return answer
+    if not inspect.isawaitable(answer):
+        return answer
+    if request.timeout is None:
+        return await answer
+    return await within(answer, timeout=request.timeout, who=who)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

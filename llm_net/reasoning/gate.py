@@ -16,13 +16,16 @@ T = TypeVar("T")
 
 
 class Gate(Protocol):
-    """Lets plans through; stands in the context of the agents that are stepped."""
+    """Lets plans through; stands in the context of the agents that are stepped.
+
+    While it makes a plan it takes itself out of the context: a plan within a plan is none to hold.
+    """
 
     def plan(self, reasoning: Any, make: Callable[[], T]) -> T:
         """Make a plan when it may be made; go on when it is this agent's turn again."""
         ...
 
-    async def aplan(self, reasoning: Any, make: Callable[[], Awaitable[T]]) -> T:
+    def aplan(self, reasoning: Any, make: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         """As `plan`, for a coroutine."""
         ...
 
@@ -32,24 +35,12 @@ GATE: ContextVar[Gate | None] = ContextVar("llm_net_gate", default=None)
 
 
 def through(reasoning: Any, make: Callable[[], T]) -> T:
-    """Make a plan, behind the gate if there is one; not again for a plan within a plan."""
+    """Make a plan, behind the gate if there is one."""
     gate = GATE.get()
-    if gate is None:
-        return make()
-    token = GATE.set(None)
-    try:
-        return gate.plan(reasoning, make)
-    finally:
-        GATE.reset(token)
+    return make() if gate is None else gate.plan(reasoning, make)
 
 
-async def through_async(reasoning: Any, make: Callable[[], Awaitable[T]]) -> T:
-    """As `through`, for a coroutine."""
+def through_async(reasoning: Any, make: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+    """As `through`, for what is awaited."""
     gate = GATE.get()
-    if gate is None:
-        return await make()
-    token = GATE.set(None)
-    try:
-        return await gate.aplan(reasoning, make)
-    finally:
-        GATE.reset(token)
+    return make() if gate is None else gate.aplan(reasoning, make)

@@ -133,24 +133,24 @@ async def adrive(
             need = flow.send(answer)
         except StopIteration as done:
             return cast("Plan", done.value)
-        answer = await _agive(need, agent)
+        given = _agive(need, agent)
+        answer = None if given is None else await given
         if watch is not None:
             await watch(need, answer)
 
 
-async def _agive(need: Need, agent: Any) -> Any:
+def _agive(need: Need, agent: Any) -> Awaitable[Any] | None:
+    given: Awaitable[Any] | None = None
     match need:
         case Ask():
-            return await agent.llm.agenerate(**need.words())
+            given = agent.llm.agenerate(**need.words())
         case Act(action):
             manager = agent.tool_manager
-            return await manager.arun(
-                action.name, action.arguments, agent=_body(agent), id=action.id
-            )
+            given = manager.arun(action.name, action.arguments, agent=_body(agent), id=action.id)
         case Remember(kind, content):
-            if agent.memory is None:
-                return None
-            return await agent.memory.aadd_to_memory(kind, dict(content))
+            if agent.memory is not None:
+                given = agent.memory.aadd_to_memory(kind, dict(content))
+    return given
 
 
 def _body(agent: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, ClassVar, cast
 
 from llm_net.llm.model import AssistantMessage, ToolCall
@@ -82,8 +82,8 @@ class Reasoning:
         if not self.has_flow and type(self).aplan is not Reasoning.aplan:
             return run_coroutine(self.aplan(prompt, obs, ttl, selected_tools, tool_calls))
         seen = self.agent.generate_obs() if obs is None else obs  # before the gate: it looks around
-        flow = functools.partial(self.planned, prompt, seen, ttl, selected_tools, tool_calls)
-        return through(self, lambda: drive(flow(), self.agent))
+        words = (prompt, seen, ttl, selected_tools, tool_calls)
+        return through(self, functools.partial(self._driven, words))
 
     async def aplan(
         self,
@@ -99,8 +99,8 @@ class Reasoning:
             # A strategy that only blocks: beside the loop, not in it.
             return await asyncio.to_thread(self.plan, prompt, obs, ttl, selected_tools, tool_calls)
         seen = await _observed(self.agent) if obs is None else obs
-        flow = functools.partial(self.planned, prompt, seen, ttl, selected_tools, tool_calls)
-        return await through_async(self, lambda: adrive(flow(), self.agent))
+        words = (prompt, seen, ttl, selected_tools, tool_calls)
+        return await through_async(self, functools.partial(self._adriven, words))
 
     def flow(self, task: Task) -> Flow:  # noqa: ARG002 - for those who override it
         """Make the plan: yield what it needs, return it. Strategies override this."""
@@ -215,6 +215,12 @@ class Reasoning:
             )
         )
         return self._hold(plan)
+
+    def _driven(self, words: tuple[Any, ...]) -> Plan:
+        return drive(self.planned(*words), self.agent)
+
+    def _adriven(self, words: tuple[Any, ...]) -> Awaitable[Plan]:
+        return adrive(self.planned(*words), self.agent)
 
     def _hold(self, plan: Plan) -> Plan:
         """Keep the plan for the steps to come; gives what is to be done in this one."""

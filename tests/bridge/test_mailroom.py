@@ -742,11 +742,11 @@ def test_a_negotiation_takes_place_within_one_step_and_is_the_same_however_it_is
 # --- Conservation --------------------------------------------------------------------------------
 
 
-METHODS = ("note", "echo", "fail", "chat", "nonsense")
+METHODS = ("note", "echo", "fail", "chat", "gossip", "nonsense")
 
 
 class Busybody(Trader):
-    """Does what a program says, in its step and whenever somebody chats to it."""
+    """Does what a program says, in its step and whenever somebody chats to it, or gossips."""
 
     def step(self) -> None:
         for _ in range(3):
@@ -755,6 +755,11 @@ class Busybody(Trader):
     def chat(self, message: Message) -> str:
         self.does()
         return message.body
+
+    def gossip(self, message: Message) -> Iterator[str]:
+        yield message.body
+        self.does()
+        yield "and then"
 
     def does(self) -> None:
         deed, number = self.model.program.pop() if self.model.program else ("pay", 0)
