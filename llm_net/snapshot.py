@@ -46,7 +46,7 @@ def jsonable(value: Any, *, depth: int = 0) -> Any:
 
 def _inner(value: Any, depth: int) -> Any:
     items = _items(value)
-    if isinstance(items, Mapping):
+    if isinstance(items, (dict, Mapping)):
         return {_key(key): jsonable(each, depth=depth) for key, each in items.items()}
     if items is not None:
         copies = [jsonable(each, depth=depth) for each in items]
@@ -63,7 +63,7 @@ def _inner(value: Any, depth: int) -> Any:
 def _items(value: Any) -> _Items | None:
     """What a container holds, as a mapping, a sequence or a set; None if it is no container."""
     found: Any = None
-    if isinstance(value, (Mapping, list, tuple, AbstractSet)):
+    if isinstance(value, (dict, list, tuple, AbstractSet)):
         found = cast("Any", value)
     elif isinstance(value, BaseModel):
         found = value.model_dump()
@@ -74,5 +74,5 @@ def _items(value: Any) -> _Items | None:
 
 
 def _key(key: Any) -> str:
-    plain = jsonable(key)
+    plain = key if type(key) is str else jsonable(key)
     return plain if isinstance(plain, str) else str(key)

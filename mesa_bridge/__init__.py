@@ -39,6 +39,7 @@ from mesa_bridge.paradigm import (
     Mind,
     Paradigm,
 )
+from mesa_bridge.progress import Progress
 from mesa_bridge.recording import SimulationRecorder, record_model
 from mesa_bridge.report import StepReport
 from mesa_bridge.spaces import register as register_space
@@ -75,6 +76,7 @@ __all__ = [
     "Paradigm",
     "ParallelStepping",
     "Plan",
+    "Progress",
     "ReActOutput",
     "ReActReasoning",
     "ReWOOReasoning",

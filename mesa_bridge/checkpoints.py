@@ -14,8 +14,6 @@ import json
 import os
 import pickle
 import platform
-import sys
-import time
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any, cast
 import mesa
 
 from llm_net.errors import LLMNetError, UsageError
+from mesa_bridge.progress import Meter, Showing, showing
 
 __all__ = ["resume", "run_model"]
 
@@ -36,7 +35,7 @@ def run_model(
     *,
     checkpoint_every: int | None = None,
     path: str | PathLike[str] | None = None,
-    progress: bool = False,
+    progress: Showing = False,
 ) -> Any:
     """Step a model so many times, and save it now and then.
 
@@ -48,7 +47,9 @@ def run_model(
         steps: How often to step it; it ends early when the model's `running` turns False.
         checkpoint_every: Save it after so many steps, and at the end; None for never.
         path: Where; replaced as a whole each time.
-        progress: Show a line with steps and the time left, on the standard error.
+        progress: Show a line on the standard error: steps, calls of language models (done, and
+            under way), tokens, dollars, time left. Or a function: called with a `Progress` after
+            each step. What is known of calls is what the model's `budget` knows.
 
     Returns:
         The model.
@@ -67,20 +68,23 @@ def run_model(
                 f"checkpoint_every={checkpoint_every} is no number of steps. Give 1 or more."
             )
         _save(model, Path(path), steps)
-    begun = time.monotonic()
-    for done in range(1, steps + 1):
-        if not model.running:
-            break
-        model.step()
-        if checkpoint_every is not None and (done % checkpoint_every == 0 or done == steps):
-            assert path is not None, "looked at above"
-            _save(model, Path(path), steps - done)
-        if progress:
-            _show(model, done, steps, time.monotonic() - begun)
+    meter = Meter(model, steps)
+    with showing(meter, progress) as show:
+        for done in range(1, steps + 1):
+            if not model.running:
+                break
+            model.step()
+            if checkpoint_every is not None and (done % checkpoint_every == 0 or done == steps):
+                assert path is not None, "looked at above"
+                _save(model, Path(path), steps - done)
+            meter.steps = done
+            show()
     return model
 
 
-def resume(path: str | PathLike[str], *, checkpoint_every: int | None = 1) -> Any:
+def resume(
+    path: str | PathLike[str], *, checkpoint_every: int | None = 1, progress: Showing = False
+) -> Any:
     """Go on from a checkpoint of `run_model`, to the number of steps that it was given.
 
     Open only checkpoints of your own: a pickle can run any code.
@@ -88,6 +92,7 @@ def resume(path: str | PathLike[str], *, checkpoint_every: int | None = 1) -> An
     Args:
         path: The file.
         checkpoint_every: Save it again after so many steps; None for never.
+        progress: As in `run_model`.
 
     Returns:
         The model, at the end of its run.
@@ -96,7 +101,7 @@ def resume(path: str | PathLike[str], *, checkpoint_every: int | None = 1) -> An
         UsageError: If the file is no checkpoint, or was written with other versions.
     """
     model, left = _load(Path(path))
-    return run_model(model, left, checkpoint_every=checkpoint_every, path=path)
+    return run_model(model, left, checkpoint_every=checkpoint_every, path=path, progress=progress)
 
 
 def _versions() -> dict[str, str]:
@@ -184,16 +189,6 @@ def _load(path: Path) -> tuple[Any, int]:
 
 def _words(found: dict[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in found.items())
-
-
-def _show(model: Any, done: int, steps: int, seconds: float) -> None:
-    left = seconds / done * (steps - done)
-    end = "\n" if done == steps else "\r"
-    agents = len(list(model.agents))
-    sys.stderr.write(
-        f"step {done}/{steps}, {agents} agents, {seconds:.0f} s, {left:.0f} s left   {end}"
-    )
-    sys.stderr.flush()
 
 
 def _ids() -> Any:

@@ -151,7 +151,7 @@ class LLMAgent(Remembering, PlanningRandom, mesa.Agent):
             internal_state=self.internal_state,
             global_keys=self.global_keys,
         )
-        told = seen.model_dump(exclude={"step"})
+        told = {name: part for name, part in seen if name != "step"}
         self.remember("observation", {name: part for name, part in told.items() if part})
         record(self, "observation", told)
         return seen

@@ -33,7 +33,7 @@ def submit(job: Job) -> None:
     try:
         jobs = _idle.pop()
     except IndexError:
-        jobs = SimpleQueue()
+        jobs = SimpleQueue[Job]()
         # The name says that the thread is ours, and what is raised there nobody's keyboard. It is
         # made without the job, since a thread holds what it was made with as long as it lives.
         name = f"llm_net-stepping-{next(_numbers)}"

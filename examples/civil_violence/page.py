@@ -23,13 +23,13 @@ def portrayal(agent: Any) -> AgentPortrayalStyle:
     """Citizens are discs in the colour of what they do, police are black squares."""
     state = getattr(agent, "state", None)
     colour = "black" if state is None else COLOURS[state]
-    return AgentPortrayalStyle(color=colour, marker="o" if state else "s", size=120)
+    return AgentPortrayalStyle(color=colour, marker="o" if state else "s")
 
 
 page = SolaraViz(
     Square(),
     components=[
-        make_space_component(portrayal),
+        make_space_component(portrayal, s=160),
         make_plot_component(COLOURS),
         AgentMind(),
         Costs(),

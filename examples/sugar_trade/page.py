@@ -19,15 +19,13 @@ class Island(OnPage, SugarTrade):
 
 def portrayal(agent: Any) -> AgentPortrayalStyle:
     """Blue has more sugar, orange more spice."""
-    return AgentPortrayalStyle(
-        color="tab:blue" if agent.sugar > agent.spice else "tab:orange", size=120
-    )
+    return AgentPortrayalStyle(color="tab:blue" if agent.sugar > agent.spice else "tab:orange")
 
 
 page = SolaraViz(
     Island(),
     components=[
-        make_space_component(portrayal),
+        make_space_component(portrayal, s=160),
         make_plot_component({"traders": "tab:green", "trades": "tab:orange"}),
         AgentMind(),
         Conversation(),

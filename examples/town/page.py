@@ -1,14 +1,11 @@
 """`solara run examples/town/page.py`: households, and the people in them, in the browser."""
 
-from typing import Any
-
 from mesa.visualization import SolaraViz, make_plot_component, make_space_component
-from mesa.visualization.components import AgentPortrayalStyle
 
 from examples.simulation import ANSWERS, OnPage
 from examples.town.__main__ import EXAMPLE
 from examples.town.model import Town
-from mesa_bridge.viz import AgentMind, Costs, NetworkView
+from mesa_bridge.viz import AgentMind, Costs, NetworkView, agent_portrayal, legend
 
 
 class TownSquare(OnPage, Town):
@@ -17,15 +14,10 @@ class TownSquare(OnPage, Town):
     example = EXAMPLE
 
 
-def portrayal(agent: Any) -> AgentPortrayalStyle:
-    """Green has food, red has none."""
-    return AgentPortrayalStyle(color="tab:green" if agent.food else "tab:red", size=160)
-
-
 page = SolaraViz(
     TownSquare(),
     components=[
-        make_space_component(portrayal),
+        make_space_component(agent_portrayal, post_process=legend, s=160),
         NetworkView(),
         AgentMind(),
         make_plot_component({"visits": "tab:green", "hungry": "tab:red"}),

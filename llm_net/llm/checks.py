@@ -187,9 +187,9 @@ def tools(schema: Any) -> tuple[Mapping[str, Any], ...]:
     found: list[Mapping[str, Any]] = []
     offered: Any = (schema,) if isinstance(schema, Mapping) else schema or ()
     for tool in cast("Sequence[Any]", offered):
-        given = cast("Mapping[str, Any]", tool if isinstance(tool, Mapping) else {})
+        given = cast("Mapping[str, Any]", tool if isinstance(tool, (dict, Mapping)) else {})
         function = given.get("function", given)
-        if not isinstance(function, Mapping) or "name" not in function:
+        if not isinstance(function, (dict, Mapping)) or "name" not in function:
             raise UsageError(
                 f"{tool!r} in tool_schema= describes no tool. Write {{'name': '…', 'description': "
                 "'…', 'parameters': {…}}, or the chat-completion dict around it."

@@ -7,6 +7,7 @@ request with its headers, so none of them leaves this file.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
 import json
@@ -198,7 +199,9 @@ class LiteModel:
             else:
                 messages = _told_the_shape(request)
         if request.tools:
-            params |= {"tools": list(request.tools), "tool_choice": request.tool_choice}
+            # Copies: adapters of providers change what they are given.
+            tools = copy.deepcopy(list(request.tools))
+            params |= {"tools": tools, "tool_choice": request.tool_choice}
         key = self._key(litellm, provider, known_base)
         here = "http://localhost" if provider in _KEYLESS else None
         for address in keys.addresses(provider, self._api_base, known_base or here):

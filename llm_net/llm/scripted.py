@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import math
 import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -42,7 +43,7 @@ Reply: TypeAlias = Answer | BaseException | ModelFunction
 Replies: TypeAlias = Sequence[Reply] | Mapping[str, Reply]
 """Replies in order, or by a regular expression that the last user message must match."""
 
-_TOKEN = re.compile(r"\w+|[^\w\s]")
+_CHARACTERS_PER_TOKEN = 4
 
 
 class FunctionModel:
@@ -200,8 +201,8 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 
 def _count_tokens(text: str) -> int:
-    """Words and punctuation marks: no model's own count, but the same on every machine."""
-    return len(_TOKEN.findall(text))
+    """A rule of thumb for English: no model's own count, but the same on every machine."""
+    return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
 
 
 def _completion(answer: Any, request: Request, who: str, number: int) -> Completion:

@@ -18,6 +18,7 @@ __all__ = ["MemoryEntry"]
 _TELLING = ("message", "action", "plan")
 """The most telling first; then whatever else there is; then what was seen, which is seen again."""
 _LEAST_TELLING = "observation"
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class MemoryEntry:
         return cls(content, plain["step"], plain.get("importance"))
 
     def __str__(self) -> str:
+        return self._told
+
+    @cached_property
+    def _told(self) -> str:
         when = "Now:" if self.step is None else f"Step {self.step}:"
         # Indented: a text of several lines cannot pass itself off as the next event, or step.
         lines = (describe(kind, event).replace("\n", "\n    ") for kind, event in self.events())
@@ -92,7 +97,7 @@ def _listed(content: Any) -> list[Any]:
 
 
 def _words(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else _to_json(value)
 
 
 def _rank(kind: str) -> int:

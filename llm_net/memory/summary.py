@@ -46,18 +46,26 @@ class _Digest:
     pieces: list[str]
     hidden: int = 0
 
+    def __post_init__(self) -> None:
+        self._line = self._written()
+
     def shorten(self, limit: int) -> int:
         """Tell less, so that the line is no longer than this, if possible; how much is hidden."""
         before = self.hidden
-        while len(self.pieces) > 1 and len(str(self)) > limit:
+        while len(self.pieces) > 1 and len(self._line) > limit:
             self.pieces.pop()
             self.hidden += 1
-        over = len(str(self)) - limit
+            self._line = self._written()
+        over = len(self._line) - limit
         if over > 0:
             self.pieces[-1] = _cut(self.pieces[-1], max(1, len(self.pieces[-1]) - over))
+            self._line = self._written()
         return self.hidden - before
 
     def __str__(self) -> str:
+        return self._line
+
+    def _written(self) -> str:
         when = "" if self.step is None else f"Step {self.step}: "
         more = f" (and {self.hidden} more)" if self.hidden else ""
         return f"{when}{'; '.join(self.pieces)}{more}"
@@ -152,6 +160,8 @@ class Summary:
         return "\n".join(line for line in lines if line)
 
     def _fit(self) -> None:
+        if len(str(self)) <= self.max_characters:
+            return
         self._shorten(self._digests[:-_WHOLE])
         self._leave_out(_WHOLE)
         self._shorten(self._digests)
@@ -176,10 +186,11 @@ class Summary:
 def condense(summary: Summary, entries: Iterable[MemoryEntry], *, ask: bool) -> Flow:
     """Take entries into a summary: by rule at once, and then, if asked for, in a model's words."""
     entries = list(entries)
+    if not ask:
+        summary.take(entries)
+        return
     so_far = str(summary) or "Nothing yet."
     summary.take(entries)
-    if not ask:
-        return
     mark = summary.mark
     happened = "\n".join(map(str, entries))
     answer = yield Question(

@@ -55,7 +55,7 @@ class CoTReasoning(Reasoning):
         return "\n".join(
             (
                 "You are an agent that acts on its own.\n",
-                background(self.agent, obs, str(obs)),
+                background(self.agent, obs),
                 section("Instructions", _INSTRUCTIONS),
             )
         )

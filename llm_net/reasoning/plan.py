@@ -15,6 +15,8 @@ from llm_net.snapshot import jsonable
 
 __all__ = ["Action", "Observation", "Plan"]
 
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
+
 
 class Observation(BaseModel):
     """What an agent sees in one step: a snapshot, which later changes do not reach.
@@ -50,17 +52,13 @@ class Observation(BaseModel):
     @field_validator("self_state", "local_state", "global_keys", mode="before")
     @classmethod
     def _copied(cls, value: Any) -> Any:
-        return jsonable(value) if isinstance(value, Mapping) else value
+        return jsonable(value) if isinstance(value, (dict, Mapping)) else value
 
     def __str__(self) -> str:
         """The observation as a prompt shows it: one part a line, empty ones left out."""
         parts = [("Step", self.step), ("Your state", self.self_state)]
         parts += [("Around you", self.local_state), ("Everywhere", self.global_keys)]
-        lines = (
-            f"{name}: {json.dumps(value, ensure_ascii=False)}"
-            for name, value in parts
-            if value or name == "Step"
-        )
+        lines = (f"{name}: {_to_json(value)}" for name, value in parts if value or name == "Step")
         return "\n".join(lines)
 
 
@@ -90,7 +88,7 @@ class Action(BaseModel):
     @field_validator("arguments", mode="before")
     @classmethod
     def _copied(cls, value: Any) -> Any:
-        return jsonable(value) if isinstance(value, Mapping) else value
+        return jsonable(value) if isinstance(value, (dict, Mapping)) else value
 
     def __str__(self) -> str:
         """The call as code would write it."""

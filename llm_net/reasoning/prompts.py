@@ -21,23 +21,23 @@ def section(title: str, text: str) -> str:
     return f"# {title}\n{text.strip()}\n" if text.strip() else ""
 
 
-def background(agent: Any, obs: Observation | None, query: str) -> str:
+def background(agent: Any, obs: Observation) -> str:
     """Persona, long-term memory, short-term memory and observation, each under its title.
 
     Args:
         agent: Whose `system_prompt` and `memory`.
-        obs: What it sees; None to leave that out.
-        query: What memories are to be relevant to.
+        obs: What it sees, and what memories are to be relevant to.
     """
     memory = getattr(agent, "memory", None)
     focus = getattr(memory, "focus", None)
+    seen = str(obs)
     if focus is not None:
-        focus(query)
+        focus(seen)
     parts = [
         section("Persona", str(getattr(agent, "system_prompt", None) or "")),
         section("Long-Term Memory", _said(memory, "format_long_term")),
         section("Short-Term Memory (Recent History)", _said(memory, "format_short_term")),
-        section("Current Observation", "" if obs is None else str(obs)),
+        section("Current Observation", seen),
     ]
     return "\n".join(part for part in parts if part)
 

@@ -63,7 +63,7 @@ class ReActReasoning(Reasoning):
 
     def get_react_prompt(self, obs: Observation) -> list[str]:
         """What it knows: its memories and the observation, as one user message each."""
-        told = background(_Faceless(self.agent), obs, str(obs))
+        told = background(_Faceless(self.agent), obs)
         memory = getattr(self.agent, "memory", None)
         history = getattr(memory, "get_communication_history", None)
         talked = section("Messages", str(history() or "")) if callable(history) else ""

@@ -51,7 +51,7 @@ class ReWOOReasoning(Reasoning):
         return "\n".join(
             (
                 "You are an agent that acts on its own.\n",
-                background(self.agent, obs, str(obs)),
+                background(self.agent, obs),
                 section("Instructions", _INSTRUCTIONS),
             )
         )

@@ -157,7 +157,11 @@ class Reasoning:
 
     def _schemas(self, selected_tools: Sequence[str] | None) -> tuple[Any, ...]:
         manager = getattr(self.agent, "tool_manager", None)
-        return () if manager is None else tuple(manager.get_all_tools_schema(selected_tools))
+        if manager is None:
+            return ()
+        # Read only: a copy of all schemas for each plan would cost more than the rest of it.
+        offers = getattr(manager, "offers", manager.get_all_tools_schema)
+        return tuple(offers(selected_tools))
 
     def took(self, action: Action, *, failed: bool, value: Any = None) -> None:  # noqa: ARG002 - strategies use it
         """An action of the plan has been carried out; if it failed, the plan's life is over.

@@ -9,6 +9,7 @@ import asyncio
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, cast
 
 from llm_net.errors import ToolError, UnknownTool, UsageError, is_interrupt
@@ -85,7 +86,7 @@ class ToolManager:
     def get_all_tools_schema(
         self, selected_tools: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
-        """The chat-completion schemas of the tools.
+        """The chat-completion schemas of the tools; copies, to be changed at will.
 
         Args:
             selected_tools: Only these, by name; `[]` for none, None for all.
@@ -93,6 +94,10 @@ class ToolManager:
         Raises:
             UsageError: If there is no tool of one of the names.
         """
+        return [deepcopy(each) for each in self.offers(selected_tools)]
+
+    def offers(self, selected_tools: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """As `get_all_tools_schema`, but always the same objects: to be read only."""
         for name in selected_tools or ():
             if name not in self.tools:
                 raise UsageError(
@@ -100,7 +105,7 @@ class ToolManager:
                     f"{_help(name, self.tools)} Correct the name, or register the tool."
                 )
         return [
-            each.schema
+            each.offer
             for name, each in self.tools.items()
             if selected_tools is None or name in selected_tools
         ]

@@ -8,7 +8,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
 from pydantic_core import from_json, to_json
@@ -102,7 +104,12 @@ class Tool:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The tool as chat completions are told of it."""
+        """The tool as chat completions are told of it; a copy, to be changed at will."""
+        return deepcopy(self.offer)
+
+    @cached_property
+    def offer(self) -> dict[str, Any]:
+        """As `schema`, but always the same object: to be read only."""
         function = {
             "name": self.name,
             "description": self.description,

@@ -21,6 +21,8 @@ __all__ = ["AgentMind", "Conversation", "Costs", "NetworkView"]
 Component: TypeAlias = Callable[[Any], Any]
 """What `SolaraViz` calls with the model."""
 
+_CARD = {"height": "100%", "overflow": "auto"}
+"""As high as the page gives it, or what is long would be under the card below."""
 _TEXT = "white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.85em"
 
 
@@ -40,7 +42,7 @@ def AgentMind(agent_id: int | None = None) -> Component:  # noqa: N802 - a compo
         known = reading.thinkers(model)
         chosen, choose = solara.use_state(agent_id)
         shown = chosen if chosen in known or agent_id is not None else next(iter(known), None)
-        with solara.Card("Mind"):
+        with solara.Card("Mind", style=_CARD):
             if agent_id is None and known:
                 _select(known, shown, choose)
             view = reading.mind(model, shown)
@@ -67,16 +69,14 @@ def NetworkView(agent_id: int | None = None) -> Component:  # noqa: N802
         known = reading.networks(model)
         chosen, choose = solara.use_state(agent_id)
         shown = chosen if chosen in known else next(iter(known), None)
-        with solara.Card("Network"):
+        with solara.Card("Network", style=_CARD):
             if shown is None:
                 solara.Text("No agent of this model is a network.")
                 return
             if agent_id is None:
                 _select(list(known), shown, choose)
             agent: Any = known[shown]
-            exchange = agent.last_exchange
-            outputs = () if exchange is None else exchange.outputs
-            _text(f"{agent.network.name} said", "\n".join(each.body for each in outputs))
+            _text(f"{agent.network.name} said", reading.answered(agent))
             _drawing(agent.network.to_svg())
 
     return Network
@@ -92,7 +92,7 @@ def Conversation(last: int = 20) -> Component:  # noqa: N802
     @solara.component
     def Messages(model: Any) -> None:  # noqa: N802
         update_counter.get()
-        with solara.Card("Conversation"):
+        with solara.Card("Conversation", style=_CARD):
             lines = reading.said(model, last) or ["Nobody has said anything yet."]
             solara.Preformatted("\n".join(lines), style_=_TEXT)
 
@@ -105,7 +105,7 @@ def Costs() -> Component:  # noqa: N802
     @solara.component
     def Ledger(model: Any) -> None:  # noqa: N802
         update_counter.get()
-        with solara.Card("Costs"):
+        with solara.Card("Costs", style=_CARD):
             solara.Preformatted(reading.costs(model), style_="font-size: 0.75em; overflow-x: auto")
 
     return Ledger

@@ -6,18 +6,49 @@ Bridge, floor 8. Knows models, recordings and networks; knows nothing of Solara.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from pydantic import ValidationError
+
+from llm_net import Message, Plan
+from llm_net.llm.budget import Budget
 from mesa_bridge.network_agent import NetworkAgent
 from mesa_bridge.network_model import NetworkModel
+from mesa_bridge.progress import budget_of
 from mesa_bridge.stepping import last_report
+from mesa_bridge.versions import steps
 
-__all__ = ["MindView", "costs", "mind", "networks", "said", "thinkers"]
+__all__ = [
+    "Doing",
+    "MindView",
+    "answered",
+    "costs",
+    "doing",
+    "mind",
+    "networks",
+    "said",
+    "thinkers",
+]
+
+Doing: TypeAlias = Literal["acted", "thinking", "failed", "idle"]
+"""What an agent did last; `thinking` is to observe or to plan, as long as no action comes of it."""
 
 _INNER = frozenset({"observation", "plan", "action"})
+_DOINGS: dict[str, Doing] = {
+    "observation": "thinking",
+    "plan": "thinking",
+    "action": "acted",
+    "message": "acted",
+}
+
+_doings: weakref.WeakKeyDictionary[Any, tuple[object, dict[int, Doing]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""What all agents of a model did last, and when that was found: each drawing asks for every one."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +102,46 @@ def mind(model: Any, agent_id: int | None) -> MindView | None:
     )
 
 
+def doing(agent: Any) -> Doing:
+    """What an agent did in the model's latest step, as far as that is recorded.
+
+    Its turn has failed, or its latest action was an error: `failed`. Without a recording, a
+    `NetworkAgent` is known by its latest exchange, any other by its failures alone.
+    """
+    model = agent.model
+    found = _doings.get(model)
+    when = (len(_events(model)), steps(model), last_report(model))
+    if found is None or found[0] != when:
+        found = _doings[model] = (when, _found(model))
+    known = found[1].get(agent.unique_id)
+    if known is not None:
+        return known
+    exchange = agent.last_exchange if isinstance(agent, NetworkAgent) else None
+    if exchange is None or _events(model):
+        return "idle"
+    return "failed" if exchange.failures else "acted"
+
+
+def _found(model: Any) -> dict[int, Doing]:
+    found: dict[int, Doing] = {}
+    now = steps(model)
+    for each in reversed(_events(model)):
+        if each.step < now:
+            break
+        kind = _DOINGS.get(each.event_type)
+        if kind is not None and each.agent_id is not None:
+            found.setdefault(each.agent_id, "failed" if _is_error(each) else kind)
+    report = last_report(model)
+    if report is not None:
+        found.update((each.agent, "failed") for each in report.failures)
+    return found
+
+
+def _is_error(event: Any) -> bool:
+    # As `ToolResult` puts it: a recording has its text alone.
+    return event.event_type == "action" and event.content["response"].startswith("Error: ")
+
+
 def said(model: Any, last: int = 20) -> list[str]:
     """The latest messages between agents, the oldest first: of a recording, or of a network."""
     if isinstance(model, NetworkModel):
@@ -93,10 +164,17 @@ def networks(model: Any) -> dict[int, NetworkAgent]:
     return {each.unique_id: each for each in model.agents if isinstance(each, NetworkAgent)}
 
 
+def answered(agent: NetworkAgent) -> str:
+    """What left an agent's network in its latest exchange; plans as what is to be done."""
+    exchange = agent.last_exchange
+    return "\n".join(map(_answer, () if exchange is None else exchange.outputs))
+
+
 def costs(model: Any) -> str:
     """What the calls of the model's `budget` took so far, and how its latest activation went."""
-    budget = getattr(model, "budget", None)
-    parts = [] if budget is None else [str(budget.ledger), _left(budget)]
+    budget = budget_of(model)
+    # What matters most stands first: the table is wide, and often cut off.
+    parts = [] if budget is None else [_spent(budget), _left(budget), str(budget.ledger)]
     report = last_report(model)
     if report is not None:
         parts.append(
@@ -112,7 +190,23 @@ def _events(model: Any) -> list[Any]:
     return [] if recorder is None else recorder.events
 
 
-def _left(budget: Any) -> str:
+def _spent(budget: Budget) -> str:
+    spent = budget.spent
+    return f"spent: {spent.calls:,} calls, {spent.tokens:,} tokens, ${spent.usd:,.4f}"
+
+
+def _answer(message: Message) -> str:
+    if message.method != "plan":
+        return message.body
+    try:
+        plan = Plan.model_validate_json(message.body)
+    except ValidationError:
+        return message.body
+    calls = [_call(each.name, each.arguments) for each in plan.actions]
+    return "\n".join(filter(None, [plan.thoughts, *calls]))
+
+
+def _left(budget: Budget) -> str:
     left = [f"{most:,.6g} {kind}" for kind, most in vars(budget.left).items() if most is not None]
     return f"left: {', '.join(left)}" if left else ""
 
@@ -123,8 +217,12 @@ def _lines(content: Any) -> str:
 
 
 def _deed(content: Any) -> str:
-    given = ", ".join(f"{name}={_plain(value)}" for name, value in content["arguments"].items())
-    return f"{content['name']}({given}): {content['response']}"
+    return f"{_call(content['name'], content['arguments'])}: {content['response']}"
+
+
+def _call(name: str, arguments: Mapping[str, Any]) -> str:
+    given = ", ".join(f"{each}={_plain(value)}" for each, value in arguments.items())
+    return f"{name}({given})"
 
 
 def _plain(value: Any) -> str:

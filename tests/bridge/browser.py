@@ -81,6 +81,21 @@ class Tab:
         waited(lambda: self.run(f"{button} !== undefined && !{button}.disabled"), bool)
         self.run(f"{button}.click()")
 
+    def choose(self, label: str, item: str) -> None:
+        """Open the list with this label, and choose an item of it, as soon as these are there."""
+        slots = (
+            "[...document.querySelectorAll('.v-select__slot')].find("
+            f"each => each.innerText.startsWith({json.dumps(label)}))"
+        )
+        items = (
+            "[...document.querySelectorAll('.menuable__content__active .v-list-item')].find("
+            f"each => each.innerText.trim() === {json.dumps(item)})"
+        )
+        waited(lambda: self.run(f"{slots} !== undefined"), bool)
+        self.run(f"{slots}.click()")
+        waited(lambda: self.run(f"{items} !== undefined"), bool)
+        self.run(f"{items}.click()")
+
     def screenshot(self, path: Path) -> None:
         """Keep what the page looks like."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
@@ -137,7 +152,9 @@ def opened(address: str, profile: Path) -> Generator[Tab, None, None]:
         port = waited(lambda: told.read_text() if told.exists() else "", bool).split()[0]
         tabs = waited(lambda: fetched(f"http://127.0.0.1:{port}/json/list"), bool)
         found = next(each for each in json.loads(tabs) if each["type"] == "page")
-        with connect(found["webSocketDebuggerUrl"], max_size=None, proxy=None) as connection:
+        # No pings: on a busy machine the browser may be late with its answer, and that is no error.
+        socket_options: dict[str, Any] = {"max_size": None, "proxy": None, "ping_interval": None}
+        with connect(found["webSocketDebuggerUrl"], **socket_options) as connection:
             tab = Tab(connection)
             tab.call("Page.navigate", url=address)
             yield tab

@@ -127,8 +127,3 @@ def test_a_model_that_stops_itself_ends_the_run() -> None:
     town = Town()
     town.running = False
     assert run_model(town, 5).steps == 0
-
-
-def test_progress_is_shown_on_the_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    run_model(Town(n=1), 2, progress=True)
-    assert "step 2/2" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridge.browser import CHROMIUM, ROOT, opened, served
+from tests.bridge.browser import CHROMIUM, ROOT, opened, served, waited
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,6 +50,27 @@ def test_a_click_on_step_shows_the_step_and_what_agents_thought_and_did(
         assert "failed:" not in tab.wait_for(*PAGES[example])
         assert tab.errors == []
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.timeout(400)
+def test_an_agent_that_is_chosen_stays_chosen_while_the_model_plays_to_its_end(
+    tmp_path: Path,
+) -> None:
+    page = ROOT / "examples" / "civil_violence" / "page.py"
+    with (
+        served(page, tmp_path / "server.log") as address,
+        opened(address, tmp_path / "profile") as tab,
+    ):
+        tab.click("step")
+        tab.wait_for("Agent 1 in step 1 saw")
+        tab.choose("Agent", "2")
+        tab.wait_for("Agent 2 in step 1 saw", "spent: 6 calls")
+        tab.click("▶")
+        tab.wait_for("Agent 2 in step 3 saw")  # the last one that is recorded
+        tab.screenshot(Path(os.environ.get("PAGES_SEEN", tmp_path)) / "civil_violence_played.png")
+        disabled = "document.querySelectorAll('button:disabled').length"
+        waited(lambda: tab.run(disabled), lambda many: many == 2)  # play, and step
+        assert tab.errors == []
 
 
 HOSTILE = "<img src=x onerror='window.taken=1'><script>window.taken=1</script> **bold**"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import solara
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_net import Budget, GenAgent, GenNetwork, Message, ModuleLLM, Plan
+from llm_net import Action, Budget, GenAgent, GenNetwork, Message, ModuleLLM, Plan
 from mesa_bridge import (
     CoTReasoning,
     LLMAgent,
@@ -21,11 +20,7 @@ from mesa_bridge import (
     SimulationRecorder,
     enable_automatic_parallel_stepping,
 )
-
-with warnings.catch_warnings():
-    # Solara finds fault with Mesa 3.3's own components, when they are imported.
-    warnings.simplefilter("ignore")
-    from mesa_bridge.viz import AgentMind, Conversation, Costs, NetworkView, reading
+from mesa_bridge.viz import AgentMind, Conversation, Costs, NetworkView, reading
 
 HOSTILE = "<img src=x onerror='window.taken=1'><script>window.taken=1</script> **bold** ${7*7}"
 
@@ -206,6 +201,30 @@ def test_a_network_is_drawn_with_what_it_said() -> None:
     assert bytes(image.value).startswith(b"data:image/svg+xml;base64,")
 
 
+class Planner(GenAgent):
+    said: str
+
+    def step(self, message: Message) -> Message:
+        return Message(self.said, method="plan")
+
+
+PLAN = Plan(thoughts="We need food.", actions=[Action("shop", {"meals": 4, "where": "here"})])
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (PLAN.model_dump_json(), "We need food.\nshop(meals=4, where=here)"),
+        ("{no plan}", "{no plan}"),
+    ],
+)
+def test_a_plan_that_leaves_a_network_is_shown_as_what_is_to_be_done(said: str, shown: str) -> None:
+    agent = NetworkAgent(mesa.Model(rng=1), Planner(said=said))
+    agent.step()
+
+    assert reading.answered(agent) == shown
+
+
 def test_a_model_without_networks_says_so() -> None:
     assert "No agent of this model is a network." in texts(shown(NetworkView(), Town()))
 
@@ -222,14 +241,19 @@ def test_costs_are_those_of_the_models_budget_and_failures_stand_below() -> None
     text = texts(shown(Costs(), town))
 
     assert str(town.budget.ledger) in text
+    spent = f"spent: 2 calls, {town.budget.spent.tokens} tokens, $0.0000"
+    assert text.index(spent) < text.index(str(town.budget.ledger)), "the table may be cut off"
     assert "left: 7 calls" in text
     assert "2 agents, 2 plans" in text
     assert "failed: Person 1: " in text
     assert "the model is out" in text
 
 
-def test_a_model_without_a_budget_costs_nothing() -> None:
-    assert reading.costs(mesa.Model(rng=1)) == ""
+@pytest.mark.parametrize("budget", [None, 12.5])
+def test_a_model_without_a_budget_for_calls_costs_nothing(budget: float | None) -> None:
+    model: Any = mesa.Model(rng=1)
+    model.budget = budget  # a household's, say
+    assert reading.costs(model) == ""
 
 
 # -- what a model wrote

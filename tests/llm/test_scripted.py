@@ -95,10 +95,10 @@ def test_a_prompt_that_no_pattern_matches_is_unscripted() -> None:
         asyncio.run(llm.agenerate("Weather?"))
 
 
-def test_tokens_are_counted_by_words_and_marks() -> None:
+def test_four_characters_count_as_a_token() -> None:
     llm = ModuleLLM("scripted", replies=["Fine, thanks."], system_prompt="Be kind.")
     completion = llm.generate("How are you?")
-    assert completion.usage == Usage(prompt_tokens=3 + 4, completion_tokens=4)
+    assert completion.usage == Usage(prompt_tokens=2 + 3, completion_tokens=4)
     assert completion.cost == 0
 
 
