@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from llm_net.errors import UsageError
-from mesa_bridge import versions
+from mesa_bridge import served, versions
 from mesa_bridge.options import MAX_ROUNDS, BeforePlans, Call, Mode, OnError, Options
 from mesa_bridge.stepping import activate
 
@@ -23,14 +23,10 @@ __all__ = [
     "ParallelSteppingEnabled",
     "disable_automatic_parallel_stepping",
     "enable_automatic_parallel_stepping",
-    "is_served",
 ]
 
 _lock = threading.Lock()
 _originals: dict[tuple[type, str], Callable[..., Any]] = {}
-_by_model: weakref.WeakKeyDictionary[Any, Options] = weakref.WeakKeyDictionary()
-_by_flag: list[Options] = []
-"""How models are served whose `parallel_stepping` is True; at most one."""
 
 
 def enable_automatic_parallel_stepping(
@@ -81,25 +77,16 @@ def enable_automatic_parallel_stepping(
         )
     with _lock:
         _patch()
-        enabled = ParallelSteppingEnabled(model, _settings(model))
-        if model is None:
-            _by_flag[:] = [options]
-        else:
-            _by_model[model] = options
+        enabled = ParallelSteppingEnabled(model, served.setting(model))
+        served.serve(model, options)
     return enabled
 
 
 def disable_automatic_parallel_stepping() -> None:
     """Give Mesa its own methods back, for all models."""
     with _lock:
-        _by_flag.clear()
-        _by_model.clear()
+        served.forget()
         _restore()
-
-
-def is_served(model: Any) -> bool:
-    """Whether this model's agents are stepped in parallel."""
-    return _settings_of(model) is not None
 
 
 class ParallelSteppingEnabled:
@@ -118,28 +105,12 @@ class ParallelSteppingEnabled:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        before = [] if self._before is None else [self._before]
         with _lock:
-            if self._model is None:
-                _by_flag[:] = before
-            elif (model := self._model()) is not None:
-                _by_model.pop(model, None)
-                _by_model.update((model, each) for each in before)
-            if not _by_flag and not _by_model:
+            model = None if self._model is None else self._model()
+            if self._model is None or model is not None:
+                served.serve(model, self._before)
+            if not served.any_served():
                 _restore()
-
-
-def _settings(model: Any) -> Options | None:
-    if model is None:
-        return _by_flag[0] if _by_flag else None
-    return _by_model.get(model)
-
-
-def _settings_of(model: Any) -> Options | None:
-    options = _by_model.get(model)
-    if options is None and _by_flag and getattr(model, "parallel_stepping", False) is True:
-        return _by_flag[0]
-    return options
 
 
 def _patch() -> None:
@@ -163,7 +134,7 @@ def _led(original: Callable[..., Any], *, shuffled: bool) -> Callable[..., Any]:
     def activated(self: Any, method: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(method, str):
             model = versions.model_of(self)
-            options = None if model is None else _settings_of(model)
+            options = None if model is None else served.options_of(model)
             if options is not None:
                 order = versions.drawn(self, shuffled=shuffled)
                 activate(model, order, Call(method, args, kwargs), options)

@@ -16,21 +16,21 @@ from typing import Any, ClassVar
 
 import mesa
 
-from llm_net.llm.model import Model
+from llm_net.errors import UsageError
 from llm_net.llm.module_llm import ModuleLLM
-from llm_net.llm.scripted import ModelFunction
 from llm_net.llm.waiting import run_coroutine
+from llm_net.memory.memory import AnyModel
 from llm_net.memory.short_long import STLTMemory
 from llm_net.reasoning.gate import GATE
 from llm_net.reasoning.plan import Action, Observation, Plan
 from llm_net.reasoning.strategy import Reasoning
 from llm_net.tools.result import ToolResult
 from mesa_bridge.activation import stand_in
-from mesa_bridge.hook import is_served
 from mesa_bridge.observing import observe
 from mesa_bridge.randomness import PlanningRandom
 from mesa_bridge.recording import SimulationRecorder, record
 from mesa_bridge.remembering import Remembering
+from mesa_bridge.served import is_served
 from mesa_bridge.toolset import ToolManager
 
 __all__ = ["LLMAgent"]
@@ -58,7 +58,8 @@ class LLMAgent(Remembering, PlanningRandom, mesa.Agent):
         model: The Mesa model.
         reasoning: A class of reasoning, or anything called with `agent=` that gives one; or an
             instance without an agent, of which this agent gets a copy.
-        llm_model: As in `ModuleLLM`.
+        llm_model: As in `ModuleLLM`, or such a handle, which many agents may share: its limits, its
+            cassette, its budget.
         system_prompt: Who the agent is.
         vision: How far it sees, as its space measures; None or 0 for nobody, -1 for all agents.
         internal_state: What it knows of itself, in words; a list that may change. Others see it,
@@ -80,7 +81,7 @@ class LLMAgent(Remembering, PlanningRandom, mesa.Agent):
         self,
         model: Any,
         reasoning: Any,
-        llm_model: str | ModelFunction | Model = "gemini/gemini-2.0-flash",
+        llm_model: AnyModel = "gemini/gemini-2.0-flash",
         system_prompt: str | None = None,
         vision: float | None = None,
         internal_state: list[str] | str | None = None,
@@ -89,7 +90,7 @@ class LLMAgent(Remembering, PlanningRandom, mesa.Agent):
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, **kwargs)
-        self.llm = ModuleLLM(llm_model, api_base=api_base, system_prompt=system_prompt)
+        self.llm = _handle(llm_model, api_base, system_prompt)
         self.system_prompt = system_prompt
         self.step_prompt = step_prompt
         self.vision = vision
@@ -116,6 +117,11 @@ class LLMAgent(Remembering, PlanningRandom, mesa.Agent):
             reasoning = copy.deepcopy(reasoning)
             reasoning.agent = self
         self._reasoning = reasoning
+
+    @property
+    def place_of_calls(self) -> str:
+        """Under which name its model calls are entered in ledgers, and recorded."""
+        return f"{type(self).__name__} {self.unique_id}"
 
     @property
     def recorder(self) -> SimulationRecorder | None:
@@ -199,6 +205,17 @@ class LLMAgent(Remembering, PlanningRandom, mesa.Agent):
         record(self, "action", {**told, "arguments": action.arguments})
         self.reasoning.took(action, failed=result.error is not None, value=result.value)
         return told
+
+
+def _handle(llm_model: AnyModel, api_base: str | None, system_prompt: str | None) -> ModuleLLM:
+    if not isinstance(llm_model, ModuleLLM):
+        return ModuleLLM(llm_model, api_base=api_base, system_prompt=system_prompt)
+    if api_base is not None:
+        raise UsageError(
+            f"api_base={api_base!r} was given beside {llm_model!r}, which knows its own address "
+            "already. Give it to the ModuleLLM."
+        )
+    return llm_model
 
 
 def _calls(plan: Plan) -> Iterator[tuple[Action, Any]]:

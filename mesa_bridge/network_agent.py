@@ -25,6 +25,7 @@ from llm_net.tools.result import ToolResult
 from mesa_bridge import observing
 from mesa_bridge.exchange import Bounds, Exchange, LiveNetwork, Rest
 from mesa_bridge.randomness import PlanningRandom, derived_seed
+from mesa_bridge.recording import record
 
 __all__ = ["NetworkAgent"]
 
@@ -95,15 +96,15 @@ class NetworkAgent(PlanningRandom, mesa.Agent):
 
     def step(self) -> None:
         """Observe, exchange, act."""
-        observation = self.observe()
+        observation = self._look()
         exchange = through(self, lambda: self._exchange(observation))
-        self.act(self.to_plan(observation, exchange.outputs))
+        self._carry_out(self.to_plan(observation, exchange.outputs))
 
     async def astep(self) -> None:
         """As `step`, without blocking the event loop."""
-        observation = self.observe()
+        observation = self._look()
         exchange = await through_async(self, lambda: self._aexchange(observation))
-        self.act(self.to_plan(observation, exchange.outputs))
+        self._carry_out(self.to_plan(observation, exchange.outputs))
 
     def observe(self) -> Observation:
         """What the agent sees now."""
@@ -142,8 +143,20 @@ class NetworkAgent(PlanningRandom, mesa.Agent):
         """Carry out the plan's actions, each once, in order; a failure is a value."""
         return [self._run(action) for action in plan.actions]
 
+    def _look(self) -> Observation:
+        observation = self.observe()
+        told = {name: part for name, part in observation if name != "step"}
+        record(self, "observation", told)
+        return observation
+
+    def _carry_out(self, plan: Plan) -> None:
+        record(self, "plan", plan)
+        self.act(plan)
+
     def _run(self, action: Action) -> ToolResult:
-        return self.tool_manager.run(action.name, action.arguments, agent=self, id=action.id)
+        result = self.tool_manager.run(action.name, action.arguments, agent=self, id=action.id)
+        record(self, "action", {**result.to_dict(), "arguments": action.arguments})
+        return result
 
     # -- the network
 

@@ -12,9 +12,10 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from mesa_bridge import threads, versions
+from mesa_bridge import served, threads, versions
 from mesa_bridge.activation import Activation
 from mesa_bridge.options import MAX_ROUNDS, BeforePlans, Call, Mode, OnError, Options
 from mesa_bridge.report import StepReport
@@ -129,19 +130,26 @@ class ParallelStepping:
 def step_agents_parallel_sync(
     agents: Iterable[Any],
     *,
-    mode: Mode = "asyncio",
+    mode: Mode | None = None,
     max_in_flight: int | None = None,
-    on_error: OnError = "skip",
+    on_error: OnError | None = None,
 ) -> StepReport:
-    """Step these agents, in the order given."""
-    options = Options(mode=mode, max_in_flight=max_in_flight, on_error=on_error)
+    """Step these agents, in the order given.
+
+    Options are those of `enable_automatic_parallel_stepping`. Those left out are as enabled for the
+    agents' model, if they are, and else as they are there by default.
+    """
     listed = list(agents)
     model = versions.model_of(listed)
+    enabled = None if model is None else served.options_of(model)
+    given = {"mode": mode, "max_in_flight": max_in_flight, "on_error": on_error}
+    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    options = replace(enabled or Options(), **said)
     return activate(model, versions.listed(listed), Call("step"), options)
 
 
 def step_agents_multithreaded(
-    agents: Iterable[Any], *, max_in_flight: int | None = None, on_error: OnError = "skip"
+    agents: Iterable[Any], *, max_in_flight: int | None = None, on_error: OnError | None = None
 ) -> StepReport:
     """Step these agents, in the order given; `step` is preferred to `astep`."""
     return step_agents_parallel_sync(
@@ -152,9 +160,9 @@ def step_agents_multithreaded(
 async def step_agents_parallel(
     agents: Iterable[Any],
     *,
-    mode: Mode = "asyncio",
+    mode: Mode | None = None,
     max_in_flight: int | None = None,
-    on_error: OnError = "skip",
+    on_error: OnError | None = None,
 ) -> StepReport:
     """As `step_agents_parallel_sync`, without blocking the event loop.
 

@@ -152,23 +152,14 @@ class Household(NetworkAgent, CellAgent):
     def observe(self) -> Observation:
         seen = super().observe()
         own = {**seen.self_state, "food": self.food, "money": self.money}
-        seen = seen.model_copy(update={"self_state": own})
-        self._note("observation", seen.model_dump(exclude={"step"}))
-        return seen
+        return seen.model_copy(update={"self_state": own})
 
     def act(self, plan: Plan) -> list[Any]:
-        self._note("plan", plan)
         results = super().act(plan)
-        for action, result in zip(plan.actions, results, strict=True):
-            self._note("action", {**result.to_dict(), "arguments": action.arguments})
         eaten = min(self.food, len(FAMILIES[self.name]))
         self.hungry += len(FAMILIES[self.name]) - eaten
         self.food -= eaten
         return results
-
-    def _note(self, kind: str, content: Any) -> None:
-        step = self.model.steps
-        self.model.recorder.record_event(kind, content, step=step, agent_id=self.unique_id)
 
 
 class Town(mesa.Model):

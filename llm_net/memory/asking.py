@@ -40,8 +40,9 @@ Flow: TypeAlias = Generator[Question, Completion | None, None]
 
 
 class Asker(Protocol):
-    """Who asks, and counts."""
+    """Who asks, for its agent, and counts."""
 
+    agent: Any
     llm: ModuleLLM | None
     calls: int
     failed_calls: int
@@ -57,7 +58,7 @@ def drive(flow: Flow, asker: Asker) -> None:
             except StopIteration:
                 return
             try:
-                answer = _counted(asker).generate(**question.words())
+                answer = _counted(asker).generate(**_words(question, asker))
             except _FAILURES:
                 answer = None
                 asker.failed_calls += 1
@@ -73,10 +74,15 @@ async def adrive(flow: Flow, asker: Asker) -> None:
             except StopIteration:
                 return
             try:
-                answer = await _counted(asker).agenerate(**question.words())
+                answer = await _counted(asker).agenerate(**_words(question, asker))
             except _FAILURES:
                 answer = None
                 asker.failed_calls += 1
+
+
+def _words(question: Question, asker: Asker) -> dict[str, Any]:
+    place = getattr(asker.agent, "place_of_calls", "")
+    return {**question.words(), "place": f"{place}:memory"} if place else question.words()
 
 
 def _counted(asker: Asker) -> ModuleLLM:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
 from llm_net.llm.model import ChatDict
+from llm_net.llm.module_llm import ModuleLLM
 from llm_net.reasoning.plan import Action, Observation, Plan
 
 __all__ = ["Act", "Ask", "Flow", "Need", "Remember", "Task", "Thinker", "adrive", "drive"]
@@ -24,6 +25,8 @@ class Thinker(Protocol):
     tool_manager: Any
     system_prompt: str | None
     step_prompt: str | None
+
+    # And, if it has one, `place_of_calls`: the name under which its calls are entered in ledgers.
 
     def generate_obs(self) -> Observation:
         """What the agent sees now."""
@@ -109,7 +112,7 @@ def drive(flow: Flow, agent: Any) -> Plan:
 def _give(need: Need, agent: Any) -> Any:
     match need:
         case Ask():
-            return agent.llm.generate(**need.words())
+            return agent.llm.generate(**_words(need, agent))
         case Act(action):
             manager = agent.tool_manager
             return manager.run(action.name, action.arguments, agent=_body(agent), id=action.id)
@@ -143,7 +146,7 @@ def _agive(need: Need, agent: Any) -> Awaitable[Any] | None:
     given: Awaitable[Any] | None = None
     match need:
         case Ask():
-            given = agent.llm.agenerate(**need.words())
+            given = agent.llm.agenerate(**_words(need, agent))
         case Act(action):
             manager = agent.tool_manager
             given = manager.arun(action.name, action.arguments, agent=_body(agent), id=action.id)
@@ -151,6 +154,14 @@ def _agive(need: Need, agent: Any) -> Awaitable[Any] | None:
             if agent.memory is not None:
                 given = agent.memory.aadd_to_memory(kind, dict(content))
     return given
+
+
+def _words(question: Ask, agent: Any) -> dict[str, Any]:
+    words = question.words()
+    place = getattr(agent, "place_of_calls", "")
+    if place and isinstance(agent.llm, ModuleLLM):  # another's handle may not know the word
+        words["place"] = f"{place}:plan"
+    return words
 
 
 def _body(agent: Any) -> Any:

@@ -15,9 +15,9 @@ from mesa_bridge import versions
 from mesa_bridge.hook import (
     disable_automatic_parallel_stepping,
     enable_automatic_parallel_stepping,
-    is_served,
 )
-from mesa_bridge.stepping import last_report
+from mesa_bridge.served import is_served
+from mesa_bridge.stepping import last_report, step_agents_parallel_sync
 from tests.bridge.thinking import Blocking, Oracle, Society, Twofold
 
 CLASSES = {AgentSet, type(mesa.Model(rng=0).agents)}
@@ -60,6 +60,16 @@ def test_a_string_in_first_place_is_the_mode() -> None:
     report = last_report(flagged)
     assert report is not None
     assert report.max_in_flight == 1
+
+
+def test_stepping_by_hand_goes_by_what_is_enabled_unless_it_says_otherwise() -> None:
+    named = model()
+    with enable_automatic_parallel_stepping(named, "sequential"):
+        assert step_agents_parallel_sync(named.agents).max_in_flight == 1
+        named.oracle = Oracle(together=4)
+        assert step_agents_parallel_sync(named.agents, mode="asyncio").max_in_flight == 4
+    named.oracle = Oracle(together=4)
+    assert step_agents_parallel_sync(named.agents).max_in_flight == 4
 
 
 def test_enabling_again_changes_the_settings_and_disabling_once_undoes_all() -> None:

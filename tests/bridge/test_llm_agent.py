@@ -19,7 +19,11 @@ from mesa.discrete_space import CellAgent, OrthogonalMooreGrid
 from mesa.experimental.continuous_space import ContinuousSpace, ContinuousSpaceAgent
 from mesa.space import MultiGrid
 
+from llm_net.errors import UsageError
+from llm_net.llm.budget import Budget
 from llm_net.llm.model import AssistantMessage, Request, ToolCall
+from llm_net.llm.module_llm import ModuleLLM
+from llm_net.memory.long_term import LongTermMemory
 from llm_net.memory.short_long import STLTMemory
 from llm_net.memory.short_term import ShortTermMemory
 from llm_net.reasoning.cot import CoTReasoning
@@ -106,6 +110,27 @@ def test_it_is_made_without_a_key_and_has_what_mesa_llm_gives_it() -> None:
     assert agent.internal_state == []
     assert "move_one_step" in agent.tool_manager.tools
     assert agent._step_display_data == {}
+
+
+def test_agents_may_share_a_handle_and_its_ledger_says_whose_calls_they_were() -> None:
+    budget = Budget()
+    llm = ModuleLLM(says, budget=budget)
+    town = Town()
+    for _ in range(2):
+        agent = agent_in(town, brain=llm)
+        assert agent.llm is llm
+        agent.memory = LongTermMemory(agent, llm_model=llm)
+        agent.reasoning.plan()
+        agent.post_step()
+    rows = [(row.agent, row.method, row.calls) for row in budget.ledger.table()]
+    assert rows == [
+        (f"LLMAgent {number}", word, 1) for number in (1, 2) for word in ("plan", "memory")
+    ]
+
+
+def test_a_handle_knows_its_own_address() -> None:
+    with pytest.raises(UsageError, match="Give it to the ModuleLLM"):
+        LLMAgent(Town(), CoTReasoning, ModuleLLM(says), api_base="http://localhost")
 
 
 def test_what_it_has_may_be_assigned_later() -> None:

@@ -18,6 +18,7 @@ from llm_net.reasoning.plan import Action, Observation, Plan
 from llm_net.tools.manager import ToolManager
 from llm_net.tools.tool import tool
 from mesa_bridge.network_agent import NetworkAgent
+from mesa_bridge.recording import SimulationRecorder
 
 
 class Head(GenAgent):
@@ -296,3 +297,13 @@ def test_many_agents_with_handlers_on_threads_keep_no_threads() -> None:
     before = threading.active_count()
     town.step()
     assert threading.active_count() <= before + 1
+
+
+def test_what_it_saw_planned_and_did_is_recorded() -> None:
+    model = Town()
+    model.recorder = SimulationRecorder(model)
+    family = Household(model)
+    model.step()
+    events = [event for event in model.recorder.events if event.agent_id == family.unique_id]
+    assert [event.event_type for event in events] == ["observation", "plan", "action"]
+    assert events[-1].content["arguments"] == {"amount": 2}
