@@ -7,7 +7,7 @@ as a model writes it, and saying why nobody can go there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Self, TypeVar, cast
 
 from llm_net.errors import is_number
@@ -121,10 +121,10 @@ class Place(ABC):
         return f"From {jsonable(self.position)}, one step leads to {shown}{more}."
 
 
-def attributes(model: Any, kind: type[Any] | tuple[type[Any], ...]) -> Iterator[Any]:
+def attributes(model: Any, kind: type[Any] | tuple[type[Any], ...]) -> list[Any]:
     """The spaces of a kind that a model holds, in the order in which it was given them."""
     held: dict[str, Any] = model.__dict__
-    return (each for each in list(held.values()) if isinstance(each, kind))
+    return [each for each in tuple(held.values()) if isinstance(each, kind)]
 
 
 def known(target: Any, nodes: Iterable[Any]) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from mesa_bridge import served, threads, versions
 from mesa_bridge.activation import Activation
+from mesa_bridge.collector import room_for
 from mesa_bridge.options import MAX_ROUNDS, BeforePlans, Call, Mode, OnError, Options
 from mesa_bridge.report import StepReport
 from mesa_bridge.rounds import opened
@@ -52,7 +53,7 @@ def activate(model: Any, order: versions.Order, call: Call, options: Options) ->
             and the model can be stepped on.
     """
     try:
-        with opened(model, options.max_rounds) as rounds:
+        with opened(model, options.max_rounds) as rounds, room_for(len(order.entries)):
             activation = Activation(order, call, options, rounds)
             activation.run()
     except BaseException:
