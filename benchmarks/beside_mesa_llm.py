@@ -1,10 +1,10 @@
 """mesa_bridge beside Mesa-LLM: `python beside_mesa_llm.py [--python python3.12] [--rounds 5]`.
 
-Installs Mesa-LLM into a virtual environment of its own, with the Mesa and the LiteLLM that are
-installed here, and keeps a process of each library (`bench_mesa_llm.py`). Both step the same town
-of agents with chain-of-thought reasoning, a step of one and a step of the other in turn, so that
-what else the machine does hits both. Figures are medians over the rounds; ratios are taken inside a
-round before their median is.
+Installs Mesa-LLM into a virtual environment of its own, with the LiteLLM and the Mesa (and all that
+Mesa takes for its pages) that are installed here, and keeps a process of each library
+(`bench_mesa_llm.py`). Both step the same town of agents with chain-of-thought reasoning, a step of
+one and a step of the other in turn, so that what else the machine does hits both. Figures are
+medians over the rounds; ratios are taken inside a round before their median is.
 
 Each library has its own ideal: as many answers of 50 ms as it asks for one after the other, which
 is one a step here and two in Mesa-LLM. In brackets stands the time as a multiple of one answer.
@@ -115,7 +115,11 @@ class Contestant:
 def installed(python: str, home: Path) -> Path:
     """The interpreter of an environment that has Mesa-LLM; it is made if it is not there."""
     peer = home / "bin" / "python"
-    wanted = [f"mesa-llm=={PEER}", f"mesa=={version('mesa')}", f"litellm=={version('litellm')}"]
+    wanted = [
+        f"mesa-llm=={PEER}",
+        f"mesa[rec]=={version('mesa')}",
+        f"litellm=={version('litellm')}",
+    ]
     made_of = home / "made-of.txt"
     made = " ".join((str(shutil.which(python)), *wanted))
     if made_of.exists() and made_of.read_text("utf-8") == made:

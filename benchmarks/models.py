@@ -3,8 +3,10 @@
 The model is an async function that sleeps 50 ms. Ideal is the least that any way of keeping to the
 cap takes: 50 ms for each full or last house. `around` is the way through `ModuleLLM`, budgets,
 ledgers and limits; `bare` awaits the function itself behind an `asyncio.Semaphore`, so what it
-loses is the event loop's. Then the processor time of one call, without a wait. Rounds alternate;
-medians are printed. Run: `python benchmarks/models.py`.
+loses is the event loop's. Then the processor time of one call, without a wait: what limits and
+budget add to a call, and what a call through LiteLLM takes with us and without us (its mocked
+response: all of its work, and no network). Rounds alternate; medians are printed. Run:
+`python benchmarks/models.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ WAIT_S = 0.05
 CAPS = (1000, 100)
 ROUNDS = 7
 CALLS = 20_000
+LITELLM_CALLS = 100
 ASKED = Request(messages=({"role": "user", "content": "What is your price? " * 10},))
 ANSWER = Completion(text="40", cost=0.0, usage=Usage(prompt_tokens=50, completion_tokens=1))
 
@@ -102,6 +105,33 @@ def cost_us(model: Model) -> tuple[float, float]:
     return blocking / CALLS * 1e6, asyncio.run(many()) / CALLS * 1e6
 
 
+async def through_litellm() -> tuple[float, float]:
+    """Microseconds of processor time for a call by `ModuleLLM`, and by LiteLLM's own function."""
+    import litellm  # noqa: PLC0415 - it takes seconds
+
+    name, key, answer = "openai/gpt-4o-mini", "none", {"mock_response": "40"}
+    llm = ModuleLLM(name, api_key=key, params=answer)
+    messages = [dict(message) for message in ASKED.messages]
+
+    async def ours() -> object:
+        return await llm.agenerate(ASKED.prompt)
+
+    async def theirs() -> object:
+        complete: Callable[..., Awaitable[object]] = litellm.acompletion
+        return await complete(model=name, messages=messages, api_key=key, **answer)
+
+    async def cpu_us(ask: Callable[[], Awaitable[object]]) -> float:
+        start = time.process_time()
+        for _ in range(LITELLM_CALLS):
+            await ask()
+        return (time.process_time() - start) / LITELLM_CALLS * 1e6
+
+    await cpu_us(theirs), await cpu_us(ours)
+    rounds = [(await cpu_us(ours), await cpu_us(theirs)) for _ in range(ROUNDS)]
+    ours_us, theirs_us = map(statistics.median, zip(*rounds, strict=True))
+    return ours_us, theirs_us
+
+
 def main() -> None:
     """Print the ratios."""
     for cap in CAPS:
@@ -118,6 +148,8 @@ def main() -> None:
     plain, wrapped = cost_us(Stub(0)), cost_us(around(Stub(0), 100))
     extra = [after - before for before, after in zip(plain, wrapped, strict=True)]
     print(f"a call costs {extra[0]:.1f} us more, awaited {extra[1]:.1f} us")
+    ours, theirs = asyncio.run(through_litellm())
+    print(f"through LiteLLM {ours:.0f} us, {ours / theirs:.2f} x LiteLLM's own {theirs:.0f} us")
 
 
 if __name__ == "__main__":

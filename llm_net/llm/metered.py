@@ -173,7 +173,8 @@ class Metered(Flowing):
             raise
         finally:
             NOTE.set(outer)
-        latency = self._clock() - start
+        # A recorded answer took as long as it took then, so that tables can be replayed, too.
+        latency = completion.latency or self._clock() - start
         self._answered(paid, ask, completion, latency=latency, retries=note.retries)
         return completion
 

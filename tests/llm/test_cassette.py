@@ -24,7 +24,9 @@ from pydantic import BaseModel
 from examples.contract_net.agents import town
 from llm_net import Deterministic, GenAgent, GenNetwork, Message, Runtime
 from llm_net.errors import CassetteMiss, CircuitOpen, ModelCallError, UsageError
+from llm_net.llm.budget import Budget
 from llm_net.llm.cassette import Cassette, Match, Mode
+from llm_net.llm.ledger import Row
 from llm_net.llm.local import LocalModel
 from llm_net.llm.model import Chunk, Completion, Request, ToolCall, Usage
 from llm_net.llm.module_llm import ModuleLLM
@@ -188,6 +190,18 @@ def test_latency_is_recorded_on_the_caller_s_clock_and_not_waited_for(path: Path
         live = Recorded(Numbered(), cassette).complete(asking())
     assert live.latency > 0
     assert replay(path).complete(asking()).latency == live.latency
+
+
+def test_the_ledger_of_a_replay_is_that_of_the_recording(path: Path) -> None:
+    tables: list[list[Row]] = []
+    for _ in range(2):
+        budget = Budget()
+        with Cassette(path) as cassette:
+            llm = ModuleLLM(lambda request: "yes", cassette=cassette, budget=budget)
+            llm.generate("first", place="a:plan")
+            llm.generate("second", place="b:plan")
+        tables.append(budget.ledger.table())
+    assert tables[0] == tables[1]
 
 
 # Streams.
