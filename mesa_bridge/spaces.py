@@ -1,7 +1,8 @@
 """Where an agent is, who is near it, where it can go: the same questions to every Mesa space.
 
-Bridge, floor 2. One small class a family of spaces answers them; `register` adds a family that Mesa
-does not know. Nothing here looks through a whole space to find one agent, and nothing is cached.
+Bridge, floor 2. One small class a family of spaces answers them; `register_space` adds a family
+that Mesa does not know. Nothing here looks through a whole space to find one agent, and nothing is
+cached.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = [
     "neighbours",
     "place_of",
     "position",
-    "register",
+    "register_space",
 ]
 
 EVERYBODY = -1
@@ -37,7 +38,7 @@ class _Kinds:
     known: ClassVar[list[type[Place]]] = [CellPlace, FreePlace, GridPlace, NodePlace, PointPlace]
 
 
-def register(kind: type[Place]) -> type[Place]:
+def register_space(kind: type[Place]) -> type[Place]:
     """Add a family of spaces; it is asked before those that are known. Works as a decorator."""
     _Kinds.known.insert(0, kind)
     return kind

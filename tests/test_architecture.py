@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import llm_net
+import mesa_bridge
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,6 +29,7 @@ watched = ("_thread.", "os.fork", "os.posix_spawn", "os.system", "socket.", "sub
 sys.addaudithook(lambda event, args: events.append(event) if event.startswith(watched) else None)
 
 import llm_net
+from llm_net import *  # they are imported when they are asked for
 
 print(json.dumps({{
     "events": events,
@@ -49,6 +56,27 @@ def test_imports_go_down_the_floors_only() -> None:
 
 def test_every_name_of_the_front_door_leads_somewhere() -> None:
     assert [name for name in llm_net.__all__ if not hasattr(llm_net, name)] == []
+
+
+@pytest.mark.parametrize("package", [llm_net, mesa_bridge], ids=lambda each: each.__name__)
+def test_type_checkers_are_told_of_the_same_names_from_the_same_modules(package: Any) -> None:
+    stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
+    told = {
+        alias.name: node.module
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    written = next(each.value for each in stub.body if isinstance(each, ast.Assign))
+    assert sorted(ast.literal_eval(written)) == sorted(told) == package.__all__
+    for name, module in told.items():
+        assert getattr(package, name) is getattr(importlib.import_module(str(module)), name)
+
+
+def test_a_name_that_the_front_door_does_not_have_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'llm_net' has no attribute 'GenAgents'"):
+        _ = llm_net.GenAgents  # type: ignore[attr-defined]
+    assert {"GenAgent", "__all__"} <= set(dir(llm_net))
 
 
 def test_the_names_of_the_front_door_are_in_order_and_there_once() -> None:

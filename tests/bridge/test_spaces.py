@@ -505,7 +505,7 @@ def test_a_stranger_adds_a_space_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
             self.agent.seat = target
 
     monkeypatch.setattr(spaces._Kinds, "known", list(spaces._Kinds.known))
-    assert spaces.register(Ring) is Ring
+    assert spaces.register_space(Ring) is Ring
     model = model_of()
     guests: list[Any] = [mesa.Agent(model) for _ in range(3)]
     for guest, seat in zip(guests, (0, 7, 4), strict=True):

@@ -11,6 +11,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mesa
@@ -570,6 +571,10 @@ def test_plain_agents_stay_in_the_callers_thread() -> None:
     assert {agent.log[0] for agent in model.agents_by_type[Plain]} == {threading.get_ident()}
 
 
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
 def test_nothing_is_left_over_of_many_steps_and_models(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "mesa_bridge")  # pytest keeps exceptions that are logged
 
@@ -583,11 +588,13 @@ def test_nothing_is_left_over_of_many_steps_and_models(caplog: pytest.LogCapture
 
     live(1)
     before, loops = threading.active_count(), len(threads._loops)
+    files = open_files()
     models = [live(1) for _ in range(20)] + [live(200)]
     gc.collect()
     assert [each() for each in models] == [None] * 21
     assert len(threads._loops) == loops
     assert threading.active_count() <= before + 2
+    assert open_files() == files
 
 
 class Portable(Oracle):
