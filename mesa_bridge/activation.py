@@ -77,6 +77,7 @@ class Activation:
         self._arriving = False
         self._visits: Iterator[Turn] = self._handlings()
         self._standing: list[Turn] = []
+        self._round: list[Turn] | None = None  # who stood when plans of this round began
         self._over = threading.Event()
         self._error: BaseException | None = None
         # What can be held in a thread or loop, to be let go if the activation ends early.
@@ -188,13 +189,14 @@ class Activation:
                 self._advance(turn)
                 if self._shift != shift:
                     return  # the turn held this thread, and another drives by now
+            elif self._round is not None:
+                self._go_on_planning(self._round)
             elif not (self._arriving or self._standing):
                 self._arriving = True  # what waited from before has been handled
                 self._visits = self._arrivals()
             elif self._mail.end(self._standing) or self._standing:
-                self._plan_together()
-                self._visits = itertools.chain(self._returns(self._standing), self._handlings())
-                self._standing = []
+                self._round, self._standing = self._standing, []
+                self._announce(self._round)
             else:
                 break
         self._over.set()
@@ -284,18 +286,43 @@ class Activation:
             self._words[kind] = found
         return found
 
-    def _plan_together(self) -> None:
+    def _announce(self, standing: Sequence[Turn]) -> None:
+        """Say which plans are about to be made."""
         holds = [
             hold
-            for turn in self._standing
-            if versions.is_registered(turn.agent)  # else nobody needs its plan
-            for hold in turn.holds
-            if not hold.idle
+            for hold in _holds_of_the_living(standing)
+            if hold.kind == "ration" or (hold.kind == "plan" and not hold.made)
+        ]
+        if holds and self._options.before_plans is not None:
+            self._options.before_plans([(hold.turn.agent, hold.reasoning) for hold in holds])
+
+    def _go_on_planning(self, standing: list[Turn]) -> None:
+        """Make the plans of a round; those that are rationed in their turns, from call to call."""
+        going = [turn for turn in standing if turn.stands_at("ration")]
+        if not going:
+            self._make_together(standing)
+            going = [turn for turn in standing if turn.stands_at("call")]
+        if going:
+            self._visits = self._returns(going)
+        else:
+            self._round, self._standing = None, []
+            going = [turn for turn in standing if turn.holds]
+            self._visits = itertools.chain(self._returns(going), self._handlings())
+        in_loop = [turn for turn in going if isinstance(turn, LoopTurn)]
+        if in_loop:
+            self._loop.loop.call_soon_threadsafe(_warm_all, in_loop)
+
+    def _make_together(self, standing: Sequence[Turn]) -> None:
+        """Let all plans and calls be made that can be, and wait until they are."""
+        holds = [
+            hold
+            for hold in _holds_of_the_living(standing)
+            if hold.kind in {"plan", "call"} and not hold.made
         ]
         if not holds:
             return
-        if self._options.before_plans is not None:
-            self._options.before_plans([(hold.turn.agent, hold.reasoning) for hold in holds])
+        for hold in holds:
+            hold.made = True
         cap = self._options.cap
         with self._lock:
             first, self._queue = holds[:cap], deque(holds[cap:] if cap else ())
@@ -307,9 +334,6 @@ class Activation:
             _open_all(first)
         self._planned.wait()
         self._gauge.end_round(cap)
-        in_loop = [turn for turn in self._standing if isinstance(turn, LoopTurn)]
-        if in_loop:
-            self._loop.loop.call_soon_threadsafe(_warm_all, in_loop)
 
     def _abort(self, error: BaseException) -> None:
         """End it early: let go whatever is held, and tell the caller why."""
@@ -340,6 +364,16 @@ def _is_async(kind: type, word: str) -> bool:
 def _is_written(kind: type, word: str) -> bool:
     method = getattr(kind, word, None)
     return not (method is None or hasattr(method, "stand_in") or versions.is_default(method))
+
+
+def _holds_of_the_living(standing: Sequence[Turn]) -> list[Hold]:
+    """Where agents stand that are still in their model; nobody needs the plans of others."""
+    return [
+        hold
+        for turn in standing
+        if turn.holds and versions.is_registered(turn.agent)
+        for hold in turn.holds
+    ]
 
 
 def _open_all(holds: Sequence[Hold]) -> None:

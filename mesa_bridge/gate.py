@@ -4,6 +4,9 @@ Bridge, floor 2. A turn runs its agent's method until that reaches a plan, where
 the method ends. Who stands, waits twice: until plans may be made, and until it is its agent's turn
 again. In between it may run beside all others, and only there.
 
+Where a budget may run out, only its model calls run beside others, and not the whole plan: a plan
+goes on in its turn from call to call, so that what is left is reserved in the order of turns.
+
 A turn does not say when; the `Stage` does. What it promises is that at most one of its agent's
 lines runs outside of plans between `go` and the moment at which `go` is over.
 """
@@ -17,8 +20,10 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import Context
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
+from llm_net.llm.budget import Budget
+from llm_net.llm.turnstile import TURNSTILE, Turnstile
 from llm_net.llm.waiting import run_coroutine
 from llm_net.reasoning.gate import GATE
 from mesa_bridge import threads
@@ -29,6 +34,7 @@ __all__ = ["Dropped", "Hold", "LoopTurn", "Mail", "Stage", "ThreadTurn", "Turn",
 
 T = TypeVar("T")
 Work = Callable[[], "Awaitable[object] | object"]
+Kind = Literal["plan", "ration", "call", "rest"]
 
 _log = logging.getLogger("mesa_bridge")
 
@@ -48,16 +54,19 @@ class Hold:
         reasoning: What will plan; None for other work that is done in the time of plans.
         begin: Opened when the plan may be made.
         resume: Opened when it is the agent's turn again.
-        idle: Whether there is nothing to make: it only waits for the next round.
+        kind: What is made there: a `plan` (or other work), a `call` of a rationed plan; in a
+            `ration`, such a plan waits to begin. In a `rest` there is nothing to make.
+        made: Whether that has been made.
     """
 
-    __slots__ = ("began", "begin", "idle", "reasoning", "resume", "turn")
+    __slots__ = ("began", "begin", "kind", "made", "reasoning", "resume", "turn")
 
     def __init__(
-        self, turn: Turn, reasoning: Any, begin: Signal, resume: Signal, *, idle: bool = False
+        self, turn: Turn, reasoning: Any, begin: Signal, resume: Signal, kind: Kind = "plan"
     ) -> None:
         self.turn = turn
-        self.idle = idle
+        self.kind: Kind = kind
+        self.made = False
         self.reasoning = reasoning
         self.begin = begin
         self.resume = resume
@@ -120,17 +129,39 @@ class Turn:
 
     def plan(self, reasoning: Any, make: Callable[[], T]) -> T:
         """Make a plan when it may be made; go on when it is this agent's turn again."""
-        return self.hold(make, reasoning)
+        if self.done or not _is_rationed(getattr(reasoning, "agent", None)):
+            return self.hold(make, reasoning)
+        return self._rationed(reasoning, make)
+
+    def _rationed(self, reasoning: Any, make: Callable[[], T]) -> T:
+        try:
+            self._pause("ration", reasoning)
+            return self._make(make, turnstile=self)
+        except KeyboardInterrupt as error:
+            self._stage.failed(self, error)
+            raise
+        finally:
+            self._pause("rest")
 
     def aplan(self, reasoning: Any, make: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         """As `plan`, for what is awaited."""
-        return self.ahold(make, reasoning)
+        if self.done or not _is_rationed(getattr(reasoning, "agent", None)):
+            return self.ahold(make, reasoning)
+        return self._arationed(reasoning, make)
+
+    async def _arationed(self, reasoning: Any, make: Callable[[], Awaitable[T]]) -> T:
+        try:
+            await self._apause("ration", reasoning)
+            return await self._amake(make, turnstile=self)
+        finally:
+            await self._apause("rest")
 
     def hold(self, make: Callable[[], T], reasoning: Any = None) -> T:
         """Stand at the gate, and run `make` beside what others do there."""
         if self.done:  # something that the agent left behind, in nobody's turn
             return make()
-        hold = Hold(self, reasoning, begin := Blocking(), resume := Blocking())
+        kind: Kind = "plan" if TURNSTILE.get() is None else "call"
+        hold = Hold(self, reasoning, begin := Blocking(), resume := Blocking(), kind)
         self._stand(hold)
         begin.wait()
         self._leave_if_dropped()
@@ -149,7 +180,8 @@ class Turn:
         """As `hold`, for a coroutine."""
         if self.done:
             return await make()
-        hold = Hold(self, reasoning, begin := Awaiting(), resume := Awaiting())
+        kind: Kind = "plan" if TURNSTILE.get() is None else "call"
+        hold = Hold(self, reasoning, begin := Awaiting(), resume := Awaiting(), kind)
         self._stand(hold)
         cancelled = await begin.wait()
         self._leave_if_dropped()
@@ -168,20 +200,16 @@ class Turn:
     def rest(self) -> None:
         """Stand at the gate until the next round, with nothing to do there."""
         if not self.done:
-            resume = Blocking()
-            self._stand(Hold(self, None, resume, resume, idle=True))
-            resume.wait()
-            self._leave_if_dropped()
+            self._pause("rest")
 
     async def arest(self) -> None:
         """As `rest`, for a coroutine."""
         if not self.done:
-            resume = Awaiting()
-            self._stand(Hold(self, None, resume, resume, idle=True))
-            cancelled = await resume.wait()
-            self._leave_if_dropped()
-            if cancelled is not None:
-                raise cancelled
+            await self._apause("rest")
+
+    def stands_at(self, kind: Kind) -> bool:
+        """Whether it stands there, and nobody has let it go on."""
+        return any(hold.kind == kind for hold in self.holds)
 
     def drop(self) -> None:
         """End the agent's code where it stands."""
@@ -190,32 +218,55 @@ class Turn:
             hold.begin.open()
             hold.resume.open()
 
-    def _make(self, make: Callable[[], T]) -> T:
+    def _pause(self, kind: Kind, reasoning: Any = None) -> None:
+        resume = Blocking()
+        self._stand(Hold(self, reasoning, resume, resume, kind))
+        resume.wait()
+        self._leave_if_dropped()
+
+    async def _apause(self, kind: Kind, reasoning: Any = None) -> None:
+        resume = Awaiting()
+        self._stand(Hold(self, reasoning, resume, resume, kind))
+        cancelled = await resume.wait()
+        self._leave_if_dropped()
+        if cancelled is not None:
+            raise cancelled
+
+    def _make(self, make: Callable[[], T], *, turnstile: Turnstile | None = None) -> T:
+        """Plan; with a turnstile, only calls are held there, and the plan goes on in its turn."""
+        retries = self._stage.retries and TURNSTILE.get() is None  # the plan is, and not its call
         token = GATE.set(None)  # what plans within a plan, is planning already
+        calls = TURNSTILE.set(turnstile)
         streams = begin_planning(self.agent)
         try:
             try:
                 return make()
             except Exception:
-                if not self._stage.retries:
+                if not retries:
                     raise
             return make()
         finally:
             end_planning(streams)
+            TURNSTILE.reset(calls)
             GATE.reset(token)
 
-    async def _amake(self, make: Callable[[], Awaitable[T]]) -> T:
+    async def _amake(
+        self, make: Callable[[], Awaitable[T]], *, turnstile: Turnstile | None = None
+    ) -> T:
+        retries = self._stage.retries and TURNSTILE.get() is None
         token = GATE.set(None)
+        calls = TURNSTILE.set(turnstile)
         streams = begin_planning(self.agent)
         try:
             try:
                 return await make()
             except Exception:
-                if not self._stage.retries:
+                if not retries:
                     raise
             return await make()
         finally:
             end_planning(streams)
+            TURNSTILE.reset(calls)
             GATE.reset(token)
 
     def _stand(self, hold: Hold) -> None:
@@ -291,7 +342,9 @@ class ThreadTurn(Turn):
             self._stage.call(self.agent)
             while self.jobs:
                 jobs, self.jobs = self.jobs, []
-                self.hold(functools.partial(_do, jobs))
+                work = functools.partial(_do, jobs)
+                rationed = _is_rationed(getattr(self.agent, "memory", None))
+                self._rationed(None, work) if rationed else self.hold(work)
         except BaseException as error:  # noqa: BLE001 - whose it is, the stage knows
             self._ended(error)
         else:
@@ -346,7 +399,9 @@ class LoopTurn(Turn):
             await self._stage.call(self.agent)
             while self.jobs:
                 jobs, self.jobs = self.jobs, []
-                await self.ahold(functools.partial(_ado, jobs))
+                work = functools.partial(_ado, jobs)
+                rationed = _is_rationed(getattr(self.agent, "memory", None))
+                await (self._arationed(None, work) if rationed else self.ahold(work))
         except BaseException as error:  # noqa: BLE001
             self._ended(error)
         else:
@@ -369,6 +424,15 @@ def later(work: Work) -> bool:
         return False
     turn.jobs.append(work)
     return True
+
+
+def _is_rationed(thinker: Any) -> bool:
+    """Whether calls of this agent's or memory's model may be refused, for others spend, too."""
+    budget = getattr(getattr(thinker, "llm", None), "budget", None)
+    if not isinstance(budget, Budget):
+        return False
+    limits = budget.limits
+    return (limits.calls, limits.tokens, limits.usd) != (None, None, None)
 
 
 def _do(jobs: list[Work]) -> None:

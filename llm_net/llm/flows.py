@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeAlias, cast
 from llm_net.errors import ModelCallError
 from llm_net.llm.model import Chunk, Completion, Model, Request
 from llm_net.llm.streams import astreamed, streamed
+from llm_net.llm.turnstile import Turnstile
 
 __all__ = ["Ask", "Flow", "Flowing", "Pause", "Step"]
 
@@ -43,6 +44,7 @@ class Ask:
     """Ask a model.
 
     Attributes:
+        turnstile: What the call passes through; a stream does not wait there.
         sent: Whether the model has been asked.
         begun: Whether a piece of the answer has been handed out, so that nobody may ask again.
         characters: How much of it was handed out.
@@ -50,19 +52,18 @@ class Ask:
 
     model: Model
     request: Request
+    turnstile: Turnstile | None = None
     sent: bool = False
     begun: bool = False
     characters: int = 0
 
     def run(self) -> Completion:
         """Ask, and wait for the answer."""
-        self.sent = True
-        return self.model.complete(self.request)
+        return self._now() if self.turnstile is None else self.turnstile.hold(self._now)
 
     def arun(self) -> Awaitable[Completion]:
         """Ask; the answer is to be awaited."""
-        self.sent = True
-        return self.model.acomplete(self.request)
+        return self._anow() if self.turnstile is None else self.turnstile.ahold(self._anow)
 
     def pieces(self) -> Generator[Chunk, None, Chunk]:
         """Ask, and follow the answer; gives the last piece, which has the completion."""
@@ -88,6 +89,14 @@ class Ask:
                 self._hand_out(chunk)
                 yield chunk
         raise self._broken_off()
+
+    def _now(self) -> Completion:
+        self.sent = True
+        return self.model.complete(self.request)
+
+    def _anow(self) -> Awaitable[Completion]:
+        self.sent = True
+        return self.model.acomplete(self.request)
 
     def _hand_out(self, chunk: Chunk) -> None:
         self.begun = True

@@ -38,6 +38,7 @@ from llm_net.llm.estimate import (
 from llm_net.llm.flows import Ask, Flow, Flowing, Step
 from llm_net.llm.ledger import NO_USAGE, NOTE, Note
 from llm_net.llm.model import Completion, Model, Request, Usage
+from llm_net.llm.turnstile import TURNSTILE
 from llm_net.llm.waiting import run_coroutine
 
 __all__ = ["Degrade", "Metered", "Priced", "free"]
@@ -161,7 +162,7 @@ class Metered(Flowing):
             return answer
         place = request.place or ("" if author is None else author.place)
         paid = yield from self._reserve(budgets, request, place, author)
-        ask = Ask(paid.target.model, paid.request(request))
+        ask = Ask(paid.target.model, paid.request(request), TURNSTILE.get())
         note, outer = Note(), NOTE.get()
         # Set back, not reset: a stream may be followed in another context than it began in.
         NOTE.set(note)
@@ -264,7 +265,7 @@ class Metered(Flowing):
     def _failed(
         self, paid: _Paid, ask: Ask, error: BaseException, *, latency: float, retries: int
     ) -> None:
-        made = int(not isinstance(error, _UNSENT))
+        made = int(ask.sent and not isinstance(error, _UNSENT))
         # What was handed out was paid for, though nobody says how much it was.
         usage = likely_usage(ask.request, ask.characters) if ask.begun else NO_USAGE
         left = isinstance(error, GeneratorExit)  # the reader did; that is no error

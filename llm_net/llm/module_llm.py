@@ -157,6 +157,11 @@ class ModuleLLM:
         return self._assembly.api_base
 
     @property
+    def budget(self) -> Budget | None:
+        """What its calls may cost, besides the budgets of who calls; None if nobody said."""
+        return self._assembly.budget
+
+    @property
     def model(self) -> Model:
         """Who answers in the end."""
         return self._inner
