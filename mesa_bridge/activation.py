@@ -153,8 +153,11 @@ class Activation:
         if is_interrupt(error):
             self._abort(error)
             return
-        self._failures.append(Failure.of(turn.agent, error))
-        _log.warning("%s, in %s", self._failures[-1], self._call.method, exc_info=error)
+        failure = Failure.of(turn.agent, error)
+        # What fails all alike (a missing key) is told of each, and shown once.
+        known = any(each.error == failure.error for each in self._failures)
+        self._failures.append(failure)
+        _log.warning("In %s of %s", self._call.method, failure, exc_info=None if known else error)
         act = self._options.on_error
         if act == "raise":
             self.errors.append(error if isinstance(error, Exception) else _wrapped(error))
@@ -293,6 +296,7 @@ class Activation:
             for hold in _holds_of_the_living(standing)
             if hold.kind == "ration" or (hold.kind == "plan" and not hold.made)
         ]
+        self._gauge.plans += sum(hold.reasoning is not None for hold in holds)
         if holds and self._options.before_plans is not None:
             self._options.before_plans([(hold.turn.agent, hold.reasoning) for hold in holds])
 

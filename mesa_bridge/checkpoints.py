@@ -17,11 +17,13 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
+from types import MethodType
 from typing import Any, cast
 
 import mesa
 
 from llm_net.errors import LLMNetError, UsageError
+from mesa_bridge import versions
 from mesa_bridge.progress import Meter, Showing, showing
 
 __all__ = ["resume", "run_model"]
@@ -55,19 +57,26 @@ def run_model(
         The model.
 
     Raises:
-        UsageError: If it cannot be saved: said before the first step, with the attribute's name.
+        UsageError: If an argument can never work, or the model cannot be saved: said before the
+            first step, with the attribute's name.
     """
+    if not versions.is_model(model):
+        raise UsageError(f"{model!r} cannot be run: it is no Mesa model. Give an object of one.")
+    _whole_number("steps", steps, at_least=0)
     if checkpoint_every is not None:
         if path is None:
             raise UsageError(
                 f"checkpoint_every={checkpoint_every} without path=: there is nowhere to save it. "
                 "Give run_model(…, path='run.checkpoint')."
             )
-        if checkpoint_every < 1:
+        _whole_number("checkpoint_every", checkpoint_every, at_least=1)
+        file = Path(path)
+        if file.is_dir() or not file.parent.is_dir():
             raise UsageError(
-                f"checkpoint_every={checkpoint_every} is no number of steps. Give 1 or more."
+                f"Nothing can be saved at path={str(path)!r}: it must be a file, new or old, in a "
+                "folder that exists. Make the folder, or name a file in another."
             )
-        _save(model, Path(path), steps)
+        _save(model, file, steps)
     meter = Meter(model, steps)
     with showing(meter, progress) as show:
         for done in range(1, steps + 1):
@@ -102,6 +111,11 @@ def resume(
     """
     model, left = _load(Path(path))
     return run_model(model, left, checkpoint_every=checkpoint_every, path=path, progress=progress)
+
+
+def _whole_number(name: str, value: Any, *, at_least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise UsageError(f"{name}={value!r} is no number of steps. Give {at_least} or more.")
 
 
 def _versions() -> dict[str, str]:
@@ -169,22 +183,79 @@ def _culprit(model: Any, cloudpickle: Any) -> str:
 
 
 def _load(path: Path) -> tuple[Any, int]:
+    if not path.is_file():
+        raise UsageError(
+            f"There is no checkpoint at {path}: run_model(…, checkpoint_every=…, path=…) writes "
+            "one. Check the path."
+        )
     with path.open("rb") as file:
-        if file.readline() != _MAGIC:
+        magic, text = file.readline(), file.readline()
+        if magic != _MAGIC or not text:
             raise UsageError(
                 f"{path} is no checkpoint of run_model. Check the path, and open only your own."
             )
-        header = json.loads(file.readline())
+        header = json.loads(text)
         found, here = header["versions"], _versions()
         if found != here:
             raise UsageError(
                 f"{path} was written with {_words(found)}, and here is {_words(here)}. A pickle is "
                 "only safe to open with the same; install those versions to go on."
             )
-        model = pickle.load(file)  # noqa: S301 - the user's own, as the docstring asks
+        model = _unpickled(file, path)
     if header["next_id"] is not None:
         _ids()[model] = itertools.count(header["next_id"])
     return model, int(header["left"])
+
+
+def _unpickled(file: Any, path: Path) -> Any:
+    try:
+        return _Reader(file).load()
+    except (EOFError, pickle.UnpicklingError) as error:
+        raise UsageError(
+            f"{path} is a checkpoint, but not a whole one ({error}). It was cut short or changed "
+            "after it was written: take another copy, or begin anew."
+        ) from error
+
+
+class _Reader(pickle.Unpickler):
+    """Reads a checkpoint, and leaves the classes that live here as they are.
+
+    Cloudpickle knows its classes again in the process that wrote them (a notebook), and would give
+    them the methods of the file: with globals of their own, so that a constant or a function that
+    is set anew afterwards is not seen by any model of the class.
+    """
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        from cloudpickle import cloudpickle  # noqa: PLC0415 - an extra, and only here
+
+        inside = cast("dict[str, Any]", vars(cloudpickle))  # it has no public word for these
+        self._set_state = inside.get("_class_setstate")
+        self._builtin: Any = inside.get("_builtin_type")
+        known: dict[Any, type] = inside.get("_DYNAMIC_CLASS_TRACKER_BY_ID", {})
+        self._here: set[type] = set(known.values()) if self._set_state and self._builtin else set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What the file names."""
+        found = super().find_class(module, name)
+        if self._here and found is self._builtin:
+            return self._named
+        return self._filled if self._here and found is self._set_state else found
+
+    def _named(self, builtin: str) -> Any:
+        return self._bound if builtin == "MethodType" else self._builtin(builtin)
+
+    def _bound(self, function: Any, owner: Any) -> MethodType:
+        # Mesa keeps a model's step as a bound method; it is to be that of the class that lives.
+        for each in self._here.intersection(type(owner).__mro__):
+            own = vars(each).get(function.__name__)
+            if getattr(own, "__qualname__", None) == function.__qualname__:
+                function = own
+        return MethodType(function, owner)
+
+    def _filled(self, new: type, state: Any) -> Any:
+        fill: Any = self._set_state
+        return new if new in self._here else fill(new, state)
 
 
 def _words(found: dict[str, str]) -> str:

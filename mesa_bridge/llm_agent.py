@@ -110,6 +110,11 @@ class LLMAgent(Remembering, PlanningRandom, mesa.Agent):
     @reasoning.setter
     def reasoning(self, reasoning: Any) -> None:
         if not isinstance(reasoning, Reasoning):
+            if not callable(reasoning):
+                raise UsageError(
+                    f"reasoning={reasoning!r} is no way of reasoning. Give a class, such as "
+                    "CoTReasoning, ReActReasoning or ReWOOReasoning."
+                )
             make: Callable[..., Any] = reasoning
             reasoning = make(agent=self)
         elif reasoning.agent is not self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import weakref
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -24,10 +25,13 @@ from llm_net.tools.manager import ToolManager
 from llm_net.tools.result import ToolResult
 from mesa_bridge import observing
 from mesa_bridge.exchange import Bounds, Exchange, LiveNetwork, Rest
+from mesa_bridge.place import named
 from mesa_bridge.randomness import PlanningRandom, derived_seed
 from mesa_bridge.recording import record
 
 __all__ = ["NetworkAgent"]
+
+_log = logging.getLogger("mesa_bridge")
 
 _live: weakref.WeakKeyDictionary[NetworkAgent, LiveNetwork] = weakref.WeakKeyDictionary()
 """The networks that live, by their agents."""
@@ -73,6 +77,11 @@ class NetworkAgent(PlanningRandom, mesa.Agent):
         **kwargs: Any,
     ) -> None:
         super().__init__(model, *args, **kwargs)
+        if not isinstance(network, GenAgent):
+            raise UsageError(
+                f"network={network!r} is no network. Give a GenNetwork or a GenAgent (an object, "
+                "not its class): each Mesa agent lives on a copy of it."
+            )
         self.vision = vision
         self.global_keys = tuple(global_keys)
         self.tool_manager = tool_manager or ToolManager()
@@ -155,6 +164,8 @@ class NetworkAgent(PlanningRandom, mesa.Agent):
 
     def _run(self, action: Action) -> ToolResult:
         result = self.tool_manager.run(action.name, action.arguments, agent=self, id=action.id)
+        if not self.tool_manager.has_tool(action.name):
+            _log.warning("%s cannot do what its network plans: %s", named(self), result.error)
         record(self, "action", {**result.to_dict(), "arguments": action.arguments})
         return result
 
@@ -163,6 +174,8 @@ class NetworkAgent(PlanningRandom, mesa.Agent):
     def _exchange(self, observation: Observation) -> Exchange:
         message = Message(observation.model_dump_json(), method=self.body_of_network)
         self.last_exchange = self._living().exchange(message, self._bounds)
+        for failure in self.last_exchange.failures:
+            _log.warning("%s, in its network: %s", named(self), failure)
         return self.last_exchange
 
     async def _aexchange(self, observation: Observation) -> Exchange:

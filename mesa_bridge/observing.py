@@ -37,6 +37,11 @@ def observe(
     Raises:
         UsageError: If the model has no attribute of one of the names, or the vision is no distance.
     """
+    if isinstance(global_keys, str):
+        raise UsageError(
+            f"global_keys={global_keys!r} is one text, and would be read letter by letter. Give a "
+            f"tuple: global_keys = ({global_keys!r},), with the comma."
+        )
     return Observation(
         step=steps(agent.model),
         self_state={

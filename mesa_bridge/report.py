@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 __all__ = ["Failure", "Gauge", "StepReport"]
@@ -29,7 +29,7 @@ class Failure:
     agent: int
     agent_type: str
     error: str
-    details: str
+    details: str = field(repr=False)
 
     @classmethod
     def of(cls, agent: Any, error: BaseException) -> Self:
@@ -71,7 +71,13 @@ class StepReport:
 
 
 class Gauge:
-    """Measures how many plans are under way; its caller lets one thread at a time in."""
+    """Measures how many plans are under way; its caller lets one thread at a time in.
+
+    Attributes:
+        plans: How many were made; whoever has them made counts here.
+        most: How many were under way at once.
+        ideal_s: Seconds that they take at least.
+    """
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
@@ -96,7 +102,6 @@ class Gauge:
         """The plan that began then has ended."""
         now = self._tick()
         self._under_way -= 1
-        self.plans += 1
         self._in_round += 1
         self._round_s += now - began
 

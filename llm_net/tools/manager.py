@@ -98,6 +98,11 @@ class ToolManager:
 
     def offers(self, selected_tools: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """As `get_all_tools_schema`, but always the same objects: to be read only."""
+        if isinstance(selected_tools, str):
+            raise UsageError(
+                f"selected_tools={selected_tools!r} is one text, and would be read letter by "
+                f"letter. Give a list: selected_tools=[{selected_tools!r}]."
+            )
         for name in selected_tools or ():
             if name not in self.tools:
                 raise UsageError(

@@ -127,3 +127,59 @@ def test_a_model_that_stops_itself_ends_the_run() -> None:
     town = Town()
     town.running = False
     assert run_model(town, 5).steps == 0
+
+
+IN_PLACE = """
+import sys
+import mesa
+from mesa_bridge import resume, run_model
+
+PRICE = 1
+
+class Shop(mesa.Model):
+    def step(self):
+        self.paid = PRICE
+
+run_model(Shop(), 1, checkpoint_every=1, path=sys.argv[1])
+again = resume(sys.argv[1])
+assert type(again) is Shop
+PRICE = 2
+fresh = Shop()
+for shop in (fresh, again):
+    shop.step()
+    print(shop.paid)
+"""
+
+
+def test_where_it_was_written_a_checkpoint_leaves_the_classes_as_they_are(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", IN_PLACE, str(tmp_path / "run.checkpoint")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2", "2"], done.stderr
+
+
+def test_a_missing_and_a_cut_checkpoint_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "run.checkpoint"
+    with pytest.raises(UsageError, match="no checkpoint at"):
+        resume(path)
+    run_model(mesa.Model(), 0, checkpoint_every=1, path=path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UsageError, match="not a whole one"):
+        resume(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"steps": -1}, "steps=-1 is no number"),
+        ({"steps": "5"}, "steps='5' is no number"),
+        ({"checkpoint_every": True, "path": "x"}, "checkpoint_every=True is no number"),
+        ({"checkpoint_every": 1, "path": "."}, "Nothing can be saved"),
+        ({"checkpoint_every": 1, "path": "nowhere/x"}, "Nothing can be saved"),
+        ({"model": mesa.Model}, "it is no Mesa model"),
+    ],
+)
+def test_what_can_never_work_is_said_before_the_first_step(words: Any, said: str) -> None:
+    model = mesa.Model()
+    with pytest.raises(UsageError, match=said):
+        run_model(**{"model": model, "steps": 1, **words})
+    assert model.steps == 0

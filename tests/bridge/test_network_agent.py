@@ -307,3 +307,30 @@ def test_what_it_saw_planned_and_did_is_recorded() -> None:
     events = [event for event in model.recorder.events if event.agent_id == family.unique_id]
     assert [event.event_type for event in events] == ["observation", "plan", "action"]
     assert events[-1].content["arguments"] == {"amount": 2}
+
+
+class Mute(GenAgent):
+    """Fails, or plans what nobody can do."""
+
+    blocking = False
+    action: str = ""
+
+    def step(self, message: Message) -> Message:
+        if not self.action:
+            raise RuntimeError("I have no words.")
+        return Message(Plan(actions=[Action(self.action, {})]).model_dump_json(), method="plan")
+
+
+@pytest.mark.parametrize(("action", "word"), [("", "no words"), ("fly", "fly")])
+def test_a_network_that_comes_to_nothing_is_not_silent_about_it(
+    action: str, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = GenNetwork(name="home", agents=[Mute(name="mute", action=action)], entry="mute")
+    NetworkAgent(mesa.Model(rng=1), network).step()
+    assert word in caplog.text
+
+
+@pytest.mark.parametrize("network", ["home", GenNetwork, None])
+def test_what_is_no_network_is_refused_when_it_is_given(network: Any) -> None:
+    with pytest.raises(UsageError, match="is no network"):
+        NetworkAgent(mesa.Model(rng=1), network)
