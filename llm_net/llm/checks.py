@@ -6,7 +6,7 @@ Model tower, floor 2. Pure; each check gives the argument as requests hold it, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -167,6 +167,8 @@ def messages(
                 "Write {'role': 'user', 'content': '…'}."
             )
         found.append(dict(message))
+    if prompt is not None and not isinstance(prompt, Iterable):
+        raise UsageError(f"The prompt is {prompt!r}. Give text, or a list of texts.")
     for line in [prompt] if isinstance(prompt, str) else list(prompt or ()):
         if not isinstance(line, str):
             raise UsageError(

@@ -23,6 +23,7 @@ from llm_net.errors import UsageError
 from llm_net.llm import checks
 from llm_net.llm.answers import conversation, parse
 from llm_net.llm.assembly import AnyModel, Assembly
+from llm_net.llm.budget import Budget
 from llm_net.llm.cassette import Cassette
 from llm_net.llm.endpoint import Limits
 from llm_net.llm.model import ChatDict, Chunk, Completion, Request, ResponseFormat, ToolChoice
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from pydantic import GetCoreSchemaHandler
 
-    from llm_net.llm.budget import Budget
     from llm_net.llm.model import Model
 
 __all__ = ["ModuleLLM"]
@@ -129,6 +129,10 @@ class ModuleLLM:
         self._api_key = None if api_key is None else SecretStr(api_key)
         self._repair = repair
         self._max_concurrency = max_concurrency
+        if budget is not None and not isinstance(budget, Budget):
+            raise UsageError(
+                f"budget={budget!r} is no budget. Give one, such as Budget(calls=100, usd=0.5)."
+            )
         if cassette is not None and not isinstance(cassette, Cassette):
             cassette = Cassette(cassette)
         limits = limits or Limits(retries=num_retries)

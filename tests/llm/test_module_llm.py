@@ -446,6 +446,7 @@ def test_importing_the_handle_imports_nothing_heavy() -> None:
         ({"llm_model": "openai/m", "api_base": "localhost:80"}, "no HTTP address"),
         ({"llm_model": "openai/m", "api_base": f"http://u:{KEY}@x/"}, "as api_key="),
         ({"llm_model": "openai/m", "system_prompt": 3}, "Give text"),
+        ({"llm_model": "openai/m", "budget": 5}, "is no budget"),
         ({"llm_model": "openai/m", "params": {"stream": True}}, "come whole"),
         ({"llm_model": len, "api_key": KEY}, "inside this process"),
     ],
@@ -463,6 +464,7 @@ def test_a_handle_that_can_never_work_says_what_to_type(
     [
         ({}, "nothing to ask"),
         ({"prompt": [3]}, "no text"),
+        ({"prompt": 3}, "The prompt is 3"),
         ({"messages": ["hi"]}, "no chat message"),
         ({"prompt": "a", "tool_schema": ["move"]}, "describes no tool"),
         ({"prompt": "a", "tool_schema": [{}]}, "describes no tool"),
