@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import json
 import warnings
 import weakref
@@ -36,6 +37,7 @@ from mesa_bridge.toolset import ToolManager
 __all__ = ["LLMAgent"]
 
 _warned: weakref.WeakSet[Any] = weakref.WeakSet()
+_MODELS_OWN = frozenset(inspect.signature(ModuleLLM).parameters)
 
 
 class LLMAgent(Remembering, PlanningRandom, mesa.Agent):
@@ -89,7 +91,15 @@ class LLMAgent(Remembering, PlanningRandom, mesa.Agent):
         api_base: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(model=model, **kwargs)
+        try:
+            super().__init__(model=model, **kwargs)
+        except TypeError as error:
+            if word := min(_MODELS_OWN.intersection(kwargs), default=None):
+                raise UsageError(
+                    f"{word}= is the language model's and not the agent's ({error}). "
+                    f"Give a handle: LLMAgent(model, reasoning, ModuleLLM('…', {word}=…))."
+                ) from error
+            raise
         self.llm = _handle(llm_model, api_base, system_prompt)
         self.system_prompt = system_prompt
         self.step_prompt = step_prompt
@@ -201,6 +211,11 @@ class LLMAgent(Remembering, PlanningRandom, mesa.Agent):
         _warn_if_idle(self.model)
 
     def _planned(self, plan: Plan) -> None:
+        if not (hasattr(plan, "thoughts") and hasattr(plan, "actions")):
+            raise UsageError(
+                f"{plan!r} is no plan, so there is nothing to carry out. Give what "
+                "reasoning.plan() or await reasoning.aplan() returned."
+            )
         self._step_display_data["plan_content"] = plan.thoughts
         record(self, "plan", plan)
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+from llm_net.errors import UsageError
 from mesa_bridge.gate import later
 from mesa_bridge.hearing import hears
 from mesa_bridge.letters import Spoken
@@ -60,6 +61,8 @@ class Remembering:
         Raises:
             ValueError: If nobody of them can hear.
         """
+        if not isinstance(recipients, Iterable):
+            raise UsageError(f"recipients={recipients!r} is no list of agents. Write [agent].")
         asked = list(recipients)
         spoken = Spoken(message)
         heard = [each for each in asked if hears(each, spoken)]

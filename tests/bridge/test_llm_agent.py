@@ -133,6 +133,16 @@ def test_a_handle_knows_its_own_address() -> None:
         LLMAgent(Town(), CoTReasoning, ModuleLLM(says), api_base="http://localhost")
 
 
+def test_what_belongs_elsewhere_is_sent_there() -> None:
+    with pytest.raises(UsageError, match=r"ModuleLLM\('…', temperature=…\)"):
+        LLMAgent(Town(), CoTReasoning, says, temperature=1)
+    agent = agent_in(Town())
+    with pytest.raises(UsageError, match="None is no plan"):
+        agent.apply_plan(None)
+    with pytest.raises(UsageError, match=r"Write \[agent\]"):
+        agent.send_message("Good morning.", agent)
+
+
 def test_what_it_has_may_be_assigned_later() -> None:
     agent = LLMAgent(Town(), CoTReasoning, says)
     memory = ShortTermMemory(agent, n=2)
