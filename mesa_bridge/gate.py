@@ -382,6 +382,12 @@ class LoopTurn(Turn):
             if isinstance(hold.resume, Awaiting):
                 hold.resume.warm()
 
+    def plan(self, reasoning: Any, make: Callable[[], T]) -> T:
+        """Make a plan when it may be made; in the event loop itself, at once."""
+        if threading.get_ident() == self._thread:
+            return self.hold(make, reasoning)
+        return super().plan(reasoning, make)
+
     def hold(self, make: Callable[[], T], reasoning: Any = None) -> T:
         """Stand at the gate; in the event loop itself there is no standing, for all would."""
         if threading.get_ident() != self._thread:

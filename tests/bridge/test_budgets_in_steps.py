@@ -23,6 +23,7 @@ from mesa_bridge.hook import enable_automatic_parallel_stepping
 from mesa_bridge.llm_agent import LLMAgent
 from mesa_bridge.options import Mode
 from mesa_bridge.stepping import last_report
+from tests.waiting import within_deadline
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -130,6 +131,18 @@ def test_who_is_refused_depends_on_the_order_of_turns_and_on_nothing_else(
 def test_a_limit_that_is_never_reached_changes_nothing(minds: Any, mode: Mode, seed: int) -> None:
     free = lived("sequential", None, minds, {}, seed)
     assert lived(mode, None, minds, {"calls": 1000}, seed + 1)[:3] == free[:3]
+
+
+def test_a_blocking_plan_inside_of_a_coroutine_does_not_wait_for_itself() -> None:
+    class Hasty(Asker):
+        async def astep(self) -> None:
+            self.step()
+
+    town = Town(Budget(calls=5), [], random.Random(1))
+    agent = Hasty(town, ModuleLLM(lambda request: "ja", budget=town.budget), 2, patient=True)
+    with enable_automatic_parallel_stepping(town):
+        within_deadline(town.step)
+    assert agent.thoughts == ["ja ja"]
 
 
 @pytest.mark.parametrize("mode", ["asyncio", "threading"])
