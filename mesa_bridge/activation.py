@@ -291,11 +291,7 @@ class Activation:
 
     def _announce(self, standing: Sequence[Turn]) -> None:
         """Say which plans are about to be made."""
-        holds = [
-            hold
-            for hold in _holds_of_the_living(standing)
-            if hold.kind == "ration" or (hold.kind == "plan" and not hold.made)
-        ]
+        holds = [hold for hold in _holds_of_the_living(standing) if hold.kind in {"plan", "ration"}]
         self._gauge.plans += sum(hold.reasoning is not None for hold in holds)
         if holds and self._options.before_plans is not None:
             self._options.before_plans([(hold.turn.agent, hold.reasoning) for hold in holds])

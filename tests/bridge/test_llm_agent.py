@@ -136,6 +136,8 @@ def test_a_handle_knows_its_own_address() -> None:
 def test_what_belongs_elsewhere_is_sent_there() -> None:
     with pytest.raises(UsageError, match=r"ModuleLLM\('…', temperature=…\)"):
         LLMAgent(Town(), CoTReasoning, says, temperature=1)
+    with pytest.raises(UsageError, match="'cot' is no way of reasoning"):
+        LLMAgent(Town(), "cot", says)
     agent = agent_in(Town())
     with pytest.raises(UsageError, match="None is no plan"):
         agent.apply_plan(None)

@@ -60,6 +60,11 @@ def first(market: Market) -> Any:
     return next(iter(market.agents))
 
 
+def test_one_text_is_no_list_of_global_keys(market: Market) -> None:
+    with pytest.raises(UsageError, match=r"\('price',\), with the comma"):
+        observe(first(market), global_keys="price")
+
+
 def test_an_observation_says_who_where_and_when(market: Market) -> None:
     market.step()
     seen = observe(first(market), internal_state=["hungry", "_afraid"])

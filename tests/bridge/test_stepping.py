@@ -369,6 +369,20 @@ def test_a_failing_agent_is_recorded_and_harms_nobody(
     assert "Twofold 2" in caplog.text
 
 
+def test_what_fails_all_alike_is_told_of_each_and_shown_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Keyless(Citizen):
+        async def astep(self) -> None:
+            raise RuntimeError("there is no key")
+
+    report = step_agents_parallel_sync(of(Keyless, 3).agents)
+    assert sum("there is no key" in each.getMessage() for each in caplog.records) == 3
+    assert caplog.text.count("Traceback") == 1
+    assert "Traceback" not in repr(report)
+    assert all("Traceback" in failure.details for failure in report.failures)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_with_raise_all_others_are_done_before_it_is_raised(mode: Mode) -> None:
     model, stepping = failing(mode, "raise")
@@ -618,6 +632,28 @@ def test_a_model_is_copied_with_nothing_of_ours_on_it(copied: Callable[..., Any]
     resumed = copied(run(first, 2))
     assert set(vars(resumed)) == words
     assert digest(run(resumed, 2)) == digest(run(whole, 4))
+
+
+class Twice(Reasoning):
+    """Makes a plan of two plans."""
+
+    def plan(self, *args: Any, **kwargs: Any) -> Plan:
+        plans = [OneQuestion(self.agent).plan(prompt=word) for word in ("first", "second")]
+        return Plan(step=0, thoughts=" ".join(each.thoughts for each in plans))
+
+    async def aplan(self, *args: Any, **kwargs: Any) -> Plan:
+        plans = [await OneQuestion(self.agent).aplan(prompt=word) for word in ("first", "second")]
+        return Plan(step=0, thoughts=" ".join(each.thoughts for each in plans))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_plan_within_a_plan_is_a_part_of_it(mode: Mode) -> None:
+    model = of(Twofold, 3)
+    for agent in model.agents:
+        agent.reasoning = Twice(agent)
+    report = within_deadline(lambda: ParallelStepping(model, mode).do(model.agents, "step"))
+    assert report.plans == 3
+    assert [len(agent.log[0][0].split()) for agent in model.agents] == [2, 2, 2]
 
 
 # What a plan may draw.

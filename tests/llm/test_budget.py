@@ -29,7 +29,9 @@ from llm_net.llm.estimate import FREE, Price, prompt_bound
 from llm_net.llm.limits import Limited, Limits
 from llm_net.llm.metered import Metered, Priced
 from llm_net.llm.model import Chunk, Completion, Request, Usage
+from llm_net.llm.module_llm import ModuleLLM
 from llm_net.llm.scripted import FunctionModel
+from llm_net.llm.turnstile import TURNSTILE
 from tests.llm.stepping import DONE, Clock, Script, ask, failure
 from tests.waiting import within_deadline
 
@@ -665,3 +667,25 @@ def test_a_charge_of_dollars_only_takes_nothing_else() -> None:
     assert isinstance(held, Reservation)
     held.settle(Usage(prompt_tokens=10))
     assert replace(budget.spent, seconds=0) == Spending(usd=3e-5)
+
+
+def test_a_call_that_is_not_let_through_was_not_made() -> None:
+    class Closed:
+        def hold(self, make: Any) -> Any:
+            raise RuntimeError("closed")
+
+        async def ahold(self, make: Any) -> Any:
+            raise RuntimeError("closed")
+
+    budget = Budget(calls=1)
+    llm = ModuleLLM(lambda request: "yes", budget=budget)
+    token = TURNSTILE.set(Closed())
+    try:
+        with pytest.raises(RuntimeError, match="closed"):
+            llm.generate("May I?")
+        with pytest.raises(RuntimeError, match="closed"):
+            asyncio.run(llm.agenerate("May I?"))
+    finally:
+        TURNSTILE.reset(token)
+    assert str(llm.generate("May I?")) == "yes"
+    assert budget.spent.calls == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import json
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from llm_net.llm.lite import LiteModel, retry_after_seconds
 from llm_net.llm.local import server
 from llm_net.llm.model import Request, Usage
 from llm_net.llm.module_llm import ModuleLLM
+from llm_net.tools.manager import ToolManager
 
 if TYPE_CHECKING:
     from tests.llm.conftest import RecordingServer
@@ -93,6 +95,25 @@ def test_tools_and_shapes_are_sent_as_openai_has_them(recorder: RecordingServer)
     assert sent["response_format"]["json_schema"]["schema"] == {"type": "object", "properties": {}}
     assert [c.to_chat() for c in completion.tool_calls] == [call]
     assert completion.text == ""
+
+
+def test_what_a_provider_s_adapter_changes_is_its_own_copy_of_the_tools(
+    recorder: RecordingServer,
+) -> None:
+    def move(to: str | None = None) -> str:
+        """Move."""
+        return str(to)
+
+    manager = ToolManager([move])
+    offered = manager.offers()
+    before = copy.deepcopy(offered)
+    recorder.answers = [(400, {"message": "stop here"})]
+    # Gemini's takes out what Gemini does not know.
+    llm = ModuleLLM("gemini/gemini-2.0-flash", recorder.base_url, api_key="some-key")
+    with pytest.raises(ModelCallError):
+        llm.generate("Go.", offered)
+    assert recorder.heard
+    assert manager.offers() == before
 
 
 def test_a_pydantic_class_is_sent_as_a_strict_schema(recorder: RecordingServer) -> None:

@@ -96,6 +96,21 @@ def test_a_tool_is_found_by_name(manager: ToolManager) -> None:
         manager.get_tool_schema("ad")
 
 
+def test_schemas_that_are_given_out_may_be_changed_at_will(manager: ToolManager) -> None:
+    before = copy.deepcopy(manager.offers())
+    for schema in (
+        *manager.get_all_tools_schema(),
+        *(each.schema for each in manager.tools.values()),
+    ):
+        schema["function"]["parameters"].clear()
+    assert manager.offers() == before
+
+
+def test_one_text_is_no_list_of_tools(manager: ToolManager) -> None:
+    with pytest.raises(UsageError, match=r"selected_tools=\['add'\]"):
+        manager.get_all_tools_schema("add")
+
+
 def test_selected_tools_are_all_none_or_those_named(manager: ToolManager) -> None:
     assert names(manager.get_all_tools_schema()) == ["add", "fetch", "sign"]
     assert names(manager.get_all_tools_schema([])) == []
